@@ -1,6 +1,7 @@
 """Rules that decide whether the gateway may add cache marks to requests (`auto_cache` of a provider).
 
-A cache mark is a field that asks the provider to cache the prompt up to this point, such as `cache_control`.
+A cache mark is a field in a prompt, such as `cache_control`. It asks the provider to cache the prompt from its
+beginning up to this field.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from gateway.contract.flag import Caps
 from gateway.money.prices.rates import Priced
 
 _WRITES: Final[Mapping[CacheLifetime, str]] = {"5m": "cache_write_5m", "1h": "cache_write_1h"}
-"""Maps the lifetime of a cache entry to the kind of billed tokens for writing the entry."""
+"""Kinds of tokens under which the writing of a cache entry is billed, by the lifetime of the entry."""
 
 
 def is_on(provider: Provider, *, has_marks: bool) -> bool:

@@ -24,7 +24,8 @@ the awaitable, or raises its exception."""
 async def completed(work: Work[T], wanted: Wanted | None = None) -> T:
     """Run the generator `work` to its end, and return its result. Raises the exceptions of the work.
 
-    `wanted` is the function that the generator has yielded already. It is None if the generator has not started.
+    If the generator has started already, `wanted` is the function that it yielded last. If it has not started, `wanted`
+    is None.
     """
     step: Callable[[], Wanted] = partial(next, work)
     try:

@@ -30,9 +30,10 @@ from gateway.telemetry.log import Logger
 RETRY_SECONDS: Final = 0.5
 """Seconds between two requests to a quota bank that cannot be reached."""
 REPORT_SECONDS: Final = 1.0
-"""Maximum number of seconds between a charge to a rate limit and the report of the charge to the quota bank. Until the
-report, the bank takes the bucket to be fuller than it is. A refill stops at the bucket's capacity, so a refill in this
-time may be too small.
+"""Maximum number of seconds between a charge to a rate limit and the report of the charge to the quota bank.
+
+Until the report, the balance at the bank is too high. A refill stops at the bucket's capacity, so a refill in this time
+may add too little.
 """
 
 
@@ -43,7 +44,7 @@ class Stopped(Exception):
 
 
 class Records(Protocol):
-    """The records that this process writes."""
+    """The records of calls that this process writes, and that the quota bank reads."""
 
     async def flush(self) -> None:
         """Wait until the quota bank has all records that were written so far. Raises `StoreFailed` if this takes too
@@ -57,9 +58,9 @@ class BankRounds:
     The bank grants each slice for `seconds`, the time of its lease. `goes_on` is true if calls may use the last known
     balances while the bank cannot be reached.
 
-    The process and the bank both keep the sum of the process's charges. `records` decides what happens to the sums when
-    the process registers at the bank again. If `records` is None, both sums are kept. Otherwise the process first waits
-    until the bank has the records of all its charges, and then both sums begin at 0 again.
+    The process and the bank each keep the sum of the process's charges. If the process registers at the bank again and
+    `records` is None, both sums are kept. If `records` is given, the process first waits until the bank has the records
+    of all its charges. Then both sums begin at 0 again.
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class BankRounds:
         """Register this gateway at the bank, which keeps the shared balances.
 
         If this process has taken over calls from another process, the bank grants the amounts that these calls have
-        reserved. All records of earlier calls must be in the store. Raises `StoreFailed` if the bank cannot be reached.
+        reserved. The records of all earlier calls must already be in the store. Raises `StoreFailed` if the bank cannot
+        be reached.
         """
         await self._open(self._slices.charged_amounts())
         self._begin()
@@ -130,8 +132,8 @@ class BankRounds:
                 await self._bank.leave()
 
     def _charged(self, bucket: Bucket) -> None:
-        """Tell the quota bank within `REPORT_SECONDS` that a rate limit was charged. Charges to buckets of money are
-        not reported.
+        """Ensure that a charge to a rate limit is reported to the quota bank within `REPORT_SECONDS`. Charges to
+        buckets of money are not reported.
         """
         if bucket.kind != "money":
             self._unreported.add(bucket)
@@ -227,9 +229,10 @@ class BankRounds:
             resolve(asked, dict(zip(buckets, answers, strict=True)))
 
     def _due(self, now: float) -> Sequence[Bucket]:
-        """Return the quota buckets that the next renewal of the leases must include: overspent buckets, and idle ones.
+        """Return the quota buckets that the next renewal of the leases must include.
 
-        This process gives back its slices (parts of the balances) of idle buckets.
+        These are the buckets of which this process has spent too much, and idle buckets, whose slices (parts of the
+        balances) this process gives back.
         """
         active = self._slices.active.items()
         return [key for key, one in active if one.free < 0 or now - one.used_at >= IDLE_SECONDS]
@@ -264,8 +267,9 @@ class BankRounds:
     async def _open_again(self) -> None:
         """Register this process at the quota bank again.
 
-        If the bank does not know the charges of this process any more, wait first until their records have reached the
-        bank. Raises `StoreFailed` if the records do not reach the bank, or if the bank does not register this process.
+        If the bank no longer knows the charges of this process, first wait until the records of these charges have
+        reached the bank. Raises `StoreFailed` if the records do not reach the bank, or if the bank does not register
+        this process.
         """
         recorded: Mapping[Bucket, int] = {}
         if self._records is not None:
@@ -275,10 +279,10 @@ class BankRounds:
         await self._open(recorded)
 
     def _renewed(self, now: float) -> None:
-        """Record that the quota bank has renewed its grants, the leases. `now` is the time just before the request to
-        the bank.
+        """Record that the quota bank has renewed the leases, its grants for a limited time.
 
-        The leases are counted from `now`, so they end in this process before they end at the bank.
+        `now` is the time just before the request to the bank. The leases are counted from `now`, so they end in this
+        process before they end at the bank.
         """
         self._slices.until, self._renew_at = now + self._seconds, now + self._seconds / 3
         self._slices.goes_on = self._slices.limits_go_on = False
@@ -287,10 +291,9 @@ class BankRounds:
             self._log.info("leases.bank_is_back")
 
     def _lose(self, reason: str) -> None:
-        """Record that the quota bank cannot be reached. The `reason` is logged only if the bank could be reached
-        before.
+        """Record that the quota bank cannot be reached. Log the `reason` only if the bank could be reached until now.
 
-        After `stop`, do nothing, because calls must not use the last known balances.
+        If `stop` was called, do nothing, so that calls do not begin to use the last known balances.
         """
         if self.has_stopped:
             return

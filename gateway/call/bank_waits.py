@@ -22,7 +22,9 @@ class Question(NamedTuple):
 
     want: Want
     answer: asyncio.Future[Answer | None]
-    """The result is None if the bucket was removed from memory before the request was sent."""
+    """A future for the bank's answer. Its result is None if the bucket was removed from memory before the request was
+    sent.
+    """
 
 
 Asked = Mapping[Bucket, Sequence[Question]]
@@ -77,7 +79,9 @@ class Returns:
 
     @contextmanager
     def waiting_for(self, bucket: Bucket) -> Iterator[asyncio.Event]:
-        """Yield an event that is set when other processes have given back parts of the bucket."""
+        """Return a context manager with an event, which is set when other processes have given back parts of the
+        bucket.
+        """
         event = asyncio.Event()
         self._events.setdefault(bucket, set()).add(event)
         try:

@@ -3,8 +3,8 @@
 - A strategy chooses the first offer for the first call of a session. An alias has its own strategy. For other names,
   `resilience.strategy` chooses among the providers with the highest preference.
 - A later call of the session starts with the offer that served the session's last call, because that provider has the
-  session's prompts in its cache. Cached input costs a tenth of new input. This also holds for an offer that served only
-  because the first choice had failed.
+  session's prompts in its cache. Cached input costs a tenth of new input. An offer that served only because the first
+  choice had failed also keeps the session.
 - After `resilience.sticky_seconds` without a call of the session, the strategy chooses again. The strategies `random`
   and `round_robin` choose for every call.
 - An alias may have several models. If the session's model fails, another model of the alias serves the session until
@@ -88,8 +88,8 @@ class CandidateOrder:
     def served(self, session: Session, offer: Offer, first: Offer) -> None:
         """Remember that `offer` (a model of a provider) has served a call of a session.
 
-        `first` is the offer that was tried first. If `offer` and `first` are different models, nothing is remembered.
-        So the session's next call is first sent to the model of `first` again.
+        `first` is the offer that was tried first. If `offer` is another model than `first`, this method does nothing,
+        so that the session's next call is sent to the model of `first` again.
         """
         if base_id(offer.base) != base_id(first.base):
             return

@@ -101,17 +101,19 @@ class Attempt(msgspec.Struct, eq=False):
     (API format).
     """
     headers: Mapping[str, str]
-    """Headers that the gateway adds, with names in lower case. They come from filters, grants and the provider's
-    configuration, and include the API key in the configuration. If the provider has a credential that changes at run
-    time, `Sender` adds it later.
+    """Headers that the gateway adds to the request, with names in lower case.
+
+    They come from filters, grants and the provider's configuration, and include an API key in the configuration. They
+    do not include a credential that changes at run time, which `Sender` adds later.
     """
     dropped: dict[str, None] = {}
     """JSON pointers of the fields that are left out of the request or reply, in the order of their discovery.
 
     The dict serves as an ordered set. Its values are unused."""
     sent: int = 0
-    """The number of requests that the provider may have received and may charge for. The requests that `stepped` counts
-    are not included."""
+    """The number of requests that the provider may have received and may charge for. Requests for the hook `steps` are
+    not included (see `stepped`).
+    """
     stepped: int = 0
     """The number of requests that were sent to the provider for the hook `steps` of plugins, such as a request to count
     tokens.
@@ -150,7 +152,8 @@ class Attempt(msgspec.Struct, eq=False):
     seconds: float | None = None
     """The duration of a failed attempt, in seconds."""
     cost: Cost | None = None
-    """The cost of a failed attempt."""
+    """The cost of a failed attempt. It is None if the attempt has not failed, or if the call can have only one attempt.
+    """
     is_reported: bool = False
     """Whether the result of the attempt was reported to `Health` (`call/failover.py`)."""
     redaction: Redaction = cast("Redaction", None)
@@ -222,7 +225,9 @@ class Call(msgspec.Struct, eq=False):
     candidates: Sequence[Candidate] = ()
     attempts: list[Attempt] = []
     output_limit: int | None = None
-    """The maximum number of output tokens that the client allows (`Flag.limit`). It is None if there is no limit."""
+    """The maximum number of output tokens that the client allows. It is None if there is no limit. The plugin of the
+    client's API reads it from the request (`Flag.limit`).
+    """
     reservation: CallReservation | None = None
     """The amounts reserved in quotas and rate limits. It is None if no quota or rate limit applies to the caller."""
     problem: Problem | None = None

@@ -47,9 +47,10 @@ class ChargedBuckets:
         """The rules of the defined quotas, and the cached results for these rules."""
 
     def get(self, offer: str, defined: Mapping[str, Rule]) -> OfferBuckets | None:
-        """Return the cached buckets to which calls to an offer (model of a provider) are charged.
+        """Return the buckets that are cached for an offer (model of a provider), or None if there are none. Calls to
+        the offer are charged to these buckets.
 
-        Return None if no buckets are cached for the rules `defined` of all quotas.
+        `defined` has the present rules of all quotas. Buckets that were cached with other rules are not returned.
         """
         rules, kept = self._kept
         return kept.get(offer) if rules is defined else None

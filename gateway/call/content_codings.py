@@ -18,7 +18,9 @@ from typing import Any, Final
 from gateway.contract.errors import TOO_LARGE, UNSUPPORTED_CODING, Problem, Refused, invalid
 
 STEP: Final = 64 * 1024
-"""Maximum number of bytes in one step of a decoder, both of its input and of its output."""
+"""Maximum number of bytes that a decoder reads in one step, and also the maximum number of bytes that it returns in one
+step.
+"""
 SLICE: Final = 1024 * 1024
 """Number of decoded bytes after which decoding pauses, so that the caller can reserve memory for them."""
 MAX_CODINGS: Final = 4
@@ -207,7 +209,7 @@ _LIBRARIES: Final[Mapping[str, tuple[str, str]]] = {
 }
 _DECODERS: Final[Mapping[str, Decoder]] = {"gzip": _gunzip, "deflate": _inflate, "br": _unbrotli, "zstd": _unzstd}
 _OTHER_NAMES: Final[Mapping[str, str]] = {"x-gzip": "gzip"}
-"""Maps another name of a coding to its usual name (RFC 9110, 8.4.1.3)."""
+"""Maps an alias of a content coding to the coding's usual name (RFC 9110, 8.4.1.3)."""
 _NO_CODING: Final = frozenset({"", "identity"})
 ACCEPTED: Final = ", ".join(_DECODERS)
 """The accepted codings, in the form of the header `Accept-Encoding` (RFC 9110, 12.5.3)."""

@@ -163,7 +163,8 @@ class Gateway:
     sessions: Sessions = field(init=False)
     """Finds the sessions of calls. In a worker process, it asks the parent process."""
     lender: Lender = field(init=False)
-    """Lends parts of the quota balances to the workers of this process. In a worker, `lender` and `spools` are not set.
+    """Lends parts of the quota balances to the workers of this process. A worker process has no workers, so `lender`
+    and `spools` are not set in it.
     """
     spools: SpoolReaders = field(init=False)
     """The readers of the spools, the journals in which other processes write the records of their calls."""

@@ -54,8 +54,8 @@ class Conversions(msgspec.Struct, frozen=True):
         """Return the refusal of a request for which no conversion to the provider's API is possible.
 
         The message names a compatibility flag that an administrator could enable. The gateway does not know whether the
-        provider really has the API of this flag. If several flags would help, the message names the flag whose name has
-        the longest common prefix with the name of an enabled flag.
+        provider really has the API of this flag. If several flags would help, the message names the flag that is most
+        similar to an enabled flag (with the longest common prefix of the names).
         """
         enabled = offer.provider.flags
         opening = [

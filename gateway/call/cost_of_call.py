@@ -47,8 +47,9 @@ _NO_TOKENS: Final = Usage()
 MOST_BYTES: Final = 8
 """Maximum plausible number of bytes per token in a reply.
 
-If a reply has more bytes per reported token, the usage report is outdated. It was made before most of the reply was
-written."""
+If a reply has more bytes per reported token, the report counts too few tokens. It was made before most of the reply was
+written.
+"""
 
 
 def last_cost(call: Call, facts: Facts, *, complete: bool) -> Cost:
@@ -103,9 +104,9 @@ def cost_of_attempt(call: Call, attempt: Attempt, facts: Facts, *, complete: boo
 
 
 def _reported(call: Call, attempt: Attempt, facts: Facts, parts: Sequence[Part], *, cut: bool) -> Cost:
-    """Return the cost of the `parts`, or the amount that a router, such as OpenRouter, says it charged.
+    """Return the cost of the `parts`, or the charged amount that a router, such as OpenRouter, states in its reply.
 
-    If the reply was `cut` off, the cost is marked as estimated.
+    `cut` is true if the reply broke off. The cost is then marked as estimated.
     """
     offer = attempt.candidate.offer
     if (

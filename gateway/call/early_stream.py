@@ -48,9 +48,9 @@ class EarlyStream:
         self._timer = self._loop.call_later(seconds * HEADLESS, self._begin)
 
     def head_came(self) -> None:
-        """Note that the provider has sent its own headers.
+        """Start the timer again with a shorter delay, because the provider has sent its own headers.
 
-        The timer that sends the client the response headers early is started again, with a shorter delay.
+        When the timer fires, the client gets the response headers early.
         """
         self._timer.cancel()
         if self._task is None:

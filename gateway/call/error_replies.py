@@ -60,8 +60,8 @@ def _in_array(flag: Plugin, request: ClientRequest, error: GatewayError, report:
 def result_of(error: GatewayError, report: Report, otherwise: T, hook: Callable[..., T], *args: Any) -> T:
     """Call a plugin's hook that makes a part of an error reply, and return its result.
 
-    If the hook fails, report the failure and return `otherwise`. `error` is the error that the client gets. A failure
-    with the same problem as `error` is not reported, because it has been reported before.
+    `error` is the error that the client gets. If the hook fails, report the failure and return `otherwise`. If the
+    failure has the same problem as `error`, it is not reported, because `error` was reported before.
     """
     try:
         return hook(*args)

@@ -22,10 +22,13 @@ from gateway.contract.hooks import Hook
 from gateway.contract.messages import Event
 
 _NONE: Final = object()
-"""Stands for missing places. It differs from everything that a plugin can return."""
+"""The value of `_latest` and `_continuing` if there are no places. It differs from everything that a plugin can return.
+"""
 _MAX_UNLIKE: Final = 8
-"""Number of successive events whose bytes around the text differ from those of the event before. After so many such
-events, the bytes are not compared any more until the next block of text begins.
+"""Number of unlike events in a row after which the bytes of events are not compared any more until the next block of
+text begins.
+
+An event is unlike if the bytes around its text differ from those in the event before.
 """
 
 
@@ -89,8 +92,10 @@ class EventTexts:
         return items
 
     def remember(self, path: Sequence[str | int], block: Block) -> None:
-        """Remember that the latest event only continues the text of `block`. `path` is the place of the text in the
-        event.
+        """Record that the latest event only continues the text of `block`, so that `next` finds the text of similar
+        events faster.
+
+        `path` is the JSON path of the text in the event.
         """
         self._continuing, self._path, self.block = self._latest, path, block
         self._around, self._unlike = None, 0

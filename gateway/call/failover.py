@@ -48,8 +48,9 @@ _KEY_STATUSES: Final = frozenset({401, 403})
 NO_MEMORY: Final = "buffer_bytes"
 """The reason (`Problem.reason`) of an error if the gateway has no memory left for a provider's reply."""
 _BROKEN: Final = frozenset({UPSTREAM, TIMEOUT})
-"""Error codes (`Problem.code`) of failures for which the provider sent no error status. Examples: the reply broke off,
-the gateway has no valid key, or the provider was silent for too long."""
+"""Error codes (`Problem.code`) of failures in which the provider sent no error status. For example, the reply broke
+off, the gateway has no valid key, or the provider was silent for too long.
+"""
 
 
 class CandidateRefused(Refused):
@@ -112,12 +113,12 @@ def _blames_provider(problem: Problem, *, is_our_key: bool) -> bool:
 def error_of_all(errors: Sequence[GatewayError]) -> GatewayError:
     """Return the error for the client after all attempts have failed. `errors` has one error per attempt, in order.
 
-    - The result is the last error of a provider that did not merely throttle.
+    - If a provider failed in another way than by throttling, the result is the last such error.
     - If all failed providers throttled, the result is the last throttling error, with the shortest `Retry-After` of all
       attempts.
     - If no provider failed, the result is the last refusal by the gateway.
-    - If the result is the error of an earlier attempt, it has no body of the provider, because that provider may have
-      another format.
+    - If the result is not the error of the last attempt, it has no body of the provider, because this provider may have
+      another format than the last one.
     """
     last = errors[-1]
     failures = [error for error in errors if isinstance(error, UpstreamFailed)]

@@ -66,9 +66,10 @@ class Texts:
     ) -> str | Work[str]:
         """Give a piece of text to the filters, and return the text for the client.
 
-        If something must be awaited, return a generator that does the rest of the work (`awaiting.py`). `runs` are the
-        filters that get the text. None stands for all filters. Raises `GatewayError` if a filter blocks the call or
-        fails.
+        - `runs` are the filters that get the text. None stands for all filters.
+        - `last` is true if no more text of `block` follows. `is_json` is true if the text is JSON.
+        - If something must be awaited, the result is a generator that does the rest of the work (`awaiting.py`).
+        - Raises `GatewayError` if a filter blocks the call or fails.
         """
         runs = self._runs if runs is None else runs
         for number, run in enumerate(runs):
@@ -89,7 +90,7 @@ class Texts:
     def _fed_slowly(self, block: Block, piece: str, runs: Sequence[_Run], *, last: bool, is_json: bool) -> Work[str]:
         """Give a piece of text to the filters `runs`, and return the text for the client.
 
-        `feed` calls this if the first of these filters must be awaited, or if the text is large or JSON.
+        `feed` calls this if the first of these filters must be awaited, if the text is large, or if the text is JSON.
         """
         run = runs[0]
         try:

@@ -62,9 +62,10 @@ async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: P
 
 
 _Begun = tuple[Sequence[Item], str | Work[str] | None]
-"""A pair: the texts of an event, and the result of `Texts.feed` for the last of these texts.
+"""A pair: the items (texts with their places) of an event, and what `Texts.feed` returned for the text of the last
+item.
 
-The second value is None if the last text has not been given to the filters yet.
+The second value is None if this text has not been given to the filters yet.
 """
 
 
@@ -133,11 +134,12 @@ class FilteredStream(Stage):
         return self._made
 
     def _begun(self, event: Event) -> _Begun | None:
-        """Find the texts of an event. In the usual case, give the text to the filters at once.
+        """Find the texts of an event. If its only text continues an open block of text, give this text to the filters
+        at once.
 
-        Usually an event has only one text, which continues a block of text that has already begun. The texts of any
-        other event are given to the filters later, by `_filtered`. Return None if the event can be passed on unchanged,
-        as most events can. Raises `GatewayError` if a filter blocks the call or fails.
+        Most events have only such a text. The texts of any other event are given to the filters later, by `_filtered`.
+        Return None if the event can be passed on unchanged, as most events can. Raises `GatewayError` if a filter
+        blocks the call or fails.
         """
         events = self._events
         found = events.next(event)
@@ -162,9 +164,10 @@ class FilteredStream(Stage):
         return None
 
     def _end_nothing(self, items: Sequence[Item]) -> bool:
-        """Return whether all `items` are ends of blocks that are not open. Such ends have no effect.
+        """Return whether all `items` only mark the ends of blocks that are not open. Such items have no effect.
 
-        In some APIs, for example, each text of an answer is also an end of the thinking before it.
+        In some APIs, for example, each text of an answer comes with an item that marks the end of the thinking before
+        it.
         """
         for item, _, _ in items:  # noqa: SIM110 (a generator would take longer than what it does for an event)
             if type(item) is not End or item.block in self._open:
@@ -174,8 +177,8 @@ class FilteredStream(Stage):
     def _filtered(self, batch: Batch, count: int, begun: _Begun | None) -> Work[None]:
         """Filter the texts of a batch, and put the resulting batches into `_made`.
 
-        The first `count` events of the batch have been filtered already, without a change. `begun` is the result of
-        `_begun` for the event after them, or None if `_begun` was not called for it.
+        The filters have already got the first `count` events of the batch, and changed none of them. `begun` is the
+        result of `_begun` for the next event, or None if `_begun` was not called for that event.
         """
         fault = batch.fault
         try:
@@ -267,7 +270,9 @@ class FilteredStream(Stage):
         return block
 
     def _passed(self, block: Block, text: str, *, is_whole: bool) -> None:
-        """Remember `text`, which the filters passed on. `is_whole` is true if no more text of the block follows."""
+        """Record that the filters have passed on `text` of a block. `is_whole` is true if no more text of the block
+        follows.
+        """
         block.sent.append(text)
         if not (is_whole or block.is_open):
             self._open.add(block)
@@ -308,10 +313,10 @@ class FilteredStream(Stage):
         return None
 
     def _changed(self, waiting: WaitingEvent) -> Event | Work[Event]:
-        """Return the event with its new texts.
+        """Return a waiting event with its new texts.
 
         If reading the event takes long, return a generator that makes the new event in a worker process. Raises
-        `PluginFailed` if the compatibility flag (plugin of the API format) named a position that has no text.
+        `PluginFailed` if a path that the plugin's function `places` returned leads to no text.
         """
         copies = waiting.copies if self._is_changed else ()
         if not (waiting.texts or copies):

@@ -134,8 +134,8 @@ class Requests:
 def _wrong_reply(active: ActiveFilter, method: Callable[..., Any], *, stream: bool) -> PluginFailed:
     """Return the error for a filter whose method `request` returned an answer of the wrong kind.
 
-    `stream` is true if the client asks for a stream and the filter answered with a body. It is false in the opposite
-    case.
+    If `stream` is true, the filter answered with a body, although the client asks for a stream. If `stream` is false,
+    the filter answered with events, although the client asks for no stream.
     """
     expected = "events, because the client asks for a stream" if stream else "a body, because no stream is asked for"
     cause = f"returned a Reply of the other kind; it needs {expected}"

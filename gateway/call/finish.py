@@ -47,7 +47,9 @@ class Finish(msgspec.Struct, frozen=True):
     observers: Observers
     reports: PluginReports
     is_worker: bool = False
-    """Whether another process (the keeper) subtracts the charges of this process's calls from the balances."""
+    """Whether this process is a worker. The charges of a worker's calls are subtracted from the balances by another
+    process, the keeper.
+    """
 
     def __call__(self, call: Call, status: int, outcome: str) -> None:
         """Charge a call that has ended, and write its record.

@@ -35,7 +35,7 @@ from gateway.telemetry.throttle import Throttle
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LOCAL: Final = frozenset({"localhost"})
 _PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
-"""The possible schemes of an origin (URL) of this gateway, with their default ports."""
+"""The default ports of the URL schemes that an origin of this gateway can have."""
 _PLACE: Final = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?)\.?)"
     r"(?::(?P<port>[0-9]{1,5}))?"
@@ -66,10 +66,11 @@ class Guard(msgspec.Struct, frozen=True):
         return response
 
     async def identify(self, request: web.Request) -> Refused | asyncio.CancelledError | None:
-        """Identify the caller, and put the identity into the request. Return None if this succeeds.
+        """Identify the caller, and put the identity into the request. Return None if this succeeds, or the exception if
+        it fails.
 
-        Otherwise return the exception, without raising it. This happens if the request comes from a page of another
-        site, if the caller is refused, or if the client disconnects meanwhile.
+        The exception is returned, not raised. It shows that the request comes from a page of another site, that the
+        caller is refused, or that the client has disconnected.
         """
         hosts = self.gateway.runtime.config.server.hosts
         refused = cross_site(request.headers, hosts, served=self.modes.is_served(_local(request)))
@@ -84,7 +85,7 @@ class Guard(msgspec.Struct, frozen=True):
     def complete_head(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add the headers that every reply has.
 
-        If this process is stopping or being replaced, have the connection closed after the reply.
+        If this process is stopping or being replaced, also mark the connection to be closed after the reply.
         """
         response.headers["x-request-id"] = request[REQUEST_ID]
         response.headers["server"] = "irisgate"
@@ -138,7 +139,7 @@ def _local(request: web.Request) -> Any:
 def caller_of(request: web.Request) -> Caller:
     """Return the properties of a connection and a request that identify the caller.
 
-    After the connection is closed, they include no addresses.
+    If the connection is already closed, the result has neither addresses nor headers.
     """
     transport = request.transport
     if transport is None:

@@ -55,10 +55,10 @@ def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Proble
     """Stop using the key of a failed attempt for a time, and report the failure to `health`.
 
     - If the provider refused the key, `Sender` has already taken the key out of use.
-    - A failure of the provider is reported if all its keys are refused. It is also reported if no other key is free and
-      this key cannot pay (402) or may not use the model (403).
-    - In all other cases, throttling is reported if this key was throttled or no key is free. If no key is free, the
-      report states the time until a key is free.
+    - The provider is reported as failing if all its keys are refused. It is also reported as failing if no other key is
+      free and this key cannot pay (402) or may not use the model (403).
+    - In all other cases, the provider is reported as throttling if this key was throttled or no key is free. If no key
+      is free, the report states the time until a key is free.
     - Nothing is reported if another key is free and this key was not throttled.
     """
     provider, model = attempt.candidate.offer.provider_id, attempt.candidate.offer.model

@@ -119,10 +119,12 @@ class AskForJob(msgspec.Struct, frozen=True):
 
 
 def _error_of_all(call: Call, errors: Sequence[Refused | UpstreamFailed]) -> Refused | UpstreamFailed:
-    """Return the error for the caller if no provider has shown the job.
+    """Return the error for the caller if no provider has returned the job.
 
-    - If a provider that may have the job has failed, the result is the first error of such a provider.
-    - Otherwise, the result is the first error of any provider, or the first refusal if there is no such error.
+    - The result is the first error of a provider that may have the job. The statuses in `_UNKNOWN_THERE` mean that a
+      provider does not have it.
+    - If there is no such error, the result is the first error of any provider. If no provider has failed, the result is
+      the first refusal.
     - For callers who are not admins, `_NO_JOB` replaces an error that says "not found". So they cannot tell an unknown
       job from a job whose model is not granted to them.
     """

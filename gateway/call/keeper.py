@@ -50,7 +50,9 @@ class RemoteKeeper(Protocol):
     """
 
     def reserve(self, call: str, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
-        """Reserve the amounts for the call with the id `call`. Raises `Exceeded` if the other process refuses."""
+        """Reserve amounts for the call with the id `call`. Each claim is an amount in one bucket or in a chain of
+        buckets. Raises `Exceeded` if the other process refuses.
+        """
 
     def lend(self, worker: str, asks: Sequence[Ask]) -> Loan:
         """Return the answers to a worker of this process that asks for slices (parts of balances that only this worker
@@ -86,8 +88,8 @@ class Keeper:
 
     @property
     def _is_ending(self) -> bool:
-        """Whether this process is ending: it keeps the balances, but makes no more reservations, and no process takes
-        over.
+        """Whether this process is ending, and no other process takes over the balances. Such a process still keeps the
+        balances, but makes no more reservations.
         """
         return self.is_here and self.leases is not None and self.leases.has_stopped
 
@@ -116,8 +118,9 @@ class Keeper:
         """Return the result of `attempt`, which reserves amounts in this process. If a slice (part of a shared balance)
         is too small, get more of the balance and call `attempt` again.
 
-        Raises the exceptions of `attempt`. Also raises `Exceeded` if the balance is too small, `Refused` if no more of
-        the balance can be requested, and `Stopped` if a hand-over has begun.
+        Raises the exceptions of `attempt`. Also raises `Exceeded` if the balance is too small, and `Refused` if no more
+        of the balance can be requested. Raises `Stopped` if another process takes over the balances, or if this process
+        is ending.
         """
         return attempt() if self.leases is None else await self.leases.reserve(attempt)
 
@@ -155,13 +158,14 @@ class Keeper:
         return await asyncio.to_thread(remote.lend, worker, asks)
 
     def _lent(self, leases: Leases, lender: Lender, loan: Loan, asks: Sequence[Ask], away: frozenset[Bucket]) -> Loan:
-        """Return `loan`, the answers to a worker's requests (`asks`), changed if the quota bank has not answered.
+        """Return `loan` (the answers to a worker's requests `asks`), with the quota bank's name added where the bank
+        did not answer.
 
-        - `away` has the buckets about which the bank has not answered. The answer about such a bucket gets the name of
-          the bank (`Answer.away`) if the worker got too little, or if the worker may not spend its slices (parts of
-          balances) of money any more.
-        - If the worker got too little of a bucket, and other gateways hold parts of the bucket, the worker is told
-          after `GIVE_BACK_SECONDS` that it may ask again.
+        - `away` has the buckets for which the quota bank has not answered. The worker's answer about such a bucket gets
+          the name of the bank (`Answer.away`) in two cases: a call of the worker gets less than it needs, or the worker
+          may not spend its slices (parts of balances) of money any more.
+        - If a call of the worker gets less than it needs, and other gateways hold parts of the bucket, the worker is
+          told after `GIVE_BACK_SECONDS` that it may ask again.
         """
         answers = []
         is_expired = loan.until is not None and loan.until <= monotonic()

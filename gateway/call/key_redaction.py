@@ -33,7 +33,7 @@ such as `not-needed`, a usual placeholder for local servers."""
 KNOWN_BY: Final = 8
 """Number of characters at the beginning or the end of a key that are enough to recognise a part of the key."""
 MAX_MESSAGE: Final = 64 * 1024
-"""Maximum number of characters of a provider's error message that clients get."""
+"""Maximum number of characters of a provider's error message in the reply to the client."""
 MARK: Final = b"[redacted]"
 _PACKED: Final = b'"bytes"'
 """The JSON key of the base64 payload in a stream frame of Bedrock's InvokeModel API."""
@@ -44,8 +44,9 @@ _PARTS: Final = re.compile(r"[\s,;]+")
 _NAMED_PART: Final = re.compile(r"\w+=(.+)")
 """Pattern for a part of AWS's `authorization` header, such as `Signature=…`."""
 _MAX_CACHED: Final = 256
-"""Maximum number of cached `Redaction` objects. Each provider needs one for each set of headers that the gateway
-adds."""
+"""Maximum number of cached `Redaction` objects. There is one object for each provider and each set of headers that the
+gateway adds to the provider's requests.
+"""
 _WORD: Final = re.compile(r"[A-Za-z0-9]+")
 _HEAD: Final = re.compile(r"[A-Za-z0-9]{1,4}")
 
@@ -88,7 +89,7 @@ def redaction(
 
 
 class Redaction:
-    """Removes the given keys from bytes, headers and errors."""
+    """Removes the keys in `secrets` from bytes, headers and errors."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self.secrets = secrets
@@ -202,7 +203,7 @@ def base64_forms(key: bytes) -> list[bytes]:
 
 
 def _signs(secret: str) -> list[bytes]:
-    """Return the byte strings (signs) by which a key is found.
+    """Return byte strings (signs) that are quick to search for, to find out whether data may contain the key.
 
     Data that contains the key, or a large part of it, contains at least one sign.
     """
@@ -242,7 +243,7 @@ class EventRedaction:
         return self.clean(events)
 
     def look(self, data: bytes) -> None:
-        """Search the next bytes of the stream for signs of a key of the gateway."""
+        """Search the next bytes of the stream for signs of a key of the gateway, and remember whether there are any."""
         if not self._suspect:
             window = self._end + data
             self._suspect = self._redaction.suspects(window)
@@ -274,7 +275,8 @@ class EventRedaction:
         """Return an event without the gateway's keys (credentials for the provider).
 
         If the event had a key, its raw bytes are discarded, because the checksum of the frame would be wrong. The
-        encoder of the client's API then writes a new frame. A comment with a key is left out.
+        encoder of the client's API then writes a new frame. A comment (an event without a payload) that had a key is
+        left out.
         """
         payload = self._redaction.bytes(event.payload)
         raw = event.raw or b""

@@ -48,8 +48,11 @@ COVER_SECONDS: Final = 4.0
 worker waits longer for this process, up to `ASK_SECONDS`.
 """
 RECALL_SECONDS: Final = (0.02, 0.08)
-"""The quota bank may refuse a request because other gateways hold parts of the balance. The request is then repeated
-twice, after pauses of these lengths in seconds. In a pause, the other gateways give back what they do not need.
+"""Lengths in seconds of the pauses after a refusal by the quota bank. After each pause, the refused request is
+repeated.
+
+The bank may have refused the request because other gateways hold parts of the balance. In a pause, they give back what
+they do not need.
 """
 ROUNDS: Final = 8
 """Maximum number of attempts to reserve the amounts of one call. After a failed attempt, the quota bank is asked for
@@ -67,7 +70,7 @@ class Leases(BankRounds):
 
     If the bank refuses a request and other processes hold slices of the bucket, the request is repeated after each of
     the waits in `recall_seconds`. A wait ends early if the bank reports that other processes have given amounts back
-    (`refilled`). The other arguments are those of `BankRounds`.
+    (`refilled`). `BankRounds` explains the other arguments.
     """
 
     def __init__(
@@ -110,8 +113,8 @@ class Leases(BankRounds):
         """Request the amounts `lacking` from the quota bank for calls of this gateway's workers, and wait for the
         answers.
 
-        Return the buckets about which the bank has not answered, except buckets whose last known balances calls may
-        use. Raises `Stopped` if `stop` was called.
+        Return the buckets for which the bank has not answered and whose last known balances must not be used. Raises
+        `Stopped` if `stop` was called.
         """
         asked = [(key, self._ask(key, want)) for key, want in lacking]
         answers = [self._answer_to(key, future, COVER_SECONDS) for key, future in asked]

@@ -29,7 +29,7 @@ def with_advice(call: Call, attempt: Attempt, error: UpstreamFailed) -> Upstream
 
 
 def _offered(call: Call) -> Iterator[OfferedModel]:
-    """Yield the models that the caller may use, without those to which the call was sent.
+    """Yield the models that the caller may use, except those that this call has already tried.
 
     The models are looked up only when the plugin iterates over them.
     """

@@ -17,7 +17,7 @@ from gateway.contract.errors import GatewayError
 
 
 class Peeked:
-    """The source of a stream that reads its first batch early. `batches` yields this batch first."""
+    """The source of a stream. `failure` reads its first batch early, and `batches` later yields this batch first."""
 
     __slots__ = ("_first", "_staged")
 

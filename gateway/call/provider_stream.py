@@ -59,7 +59,7 @@ class Received:
         return body
 
     def event_came(self) -> None:
-        """Do nothing, because no more bytes are expected."""
+        """Do nothing, because the whole reply has been received already."""
 
 
 @dataclass(slots=True)
@@ -126,9 +126,11 @@ class ProviderStream:
                 deadline = asyncio.get_running_loop().time() + AFTER_LAST
 
     async def _next(self, deadline: float | None) -> bytes:
-        """Return the next bytes of the reply that `_quick` did not pass on. The task of the call must handle them.
+        """Return the next bytes of the reply that the task of the call must handle, or b"" at the end of the reply or
+        at the deadline.
 
-        Return b"" at the end of the reply, or at the deadline.
+        Bytes that arrive while this method waits are first given to `_quick`. They are returned only if `_quick`
+        returns False.
         """
         stopwatch = self.attempt.stopwatch
         reading: Awaitable[bytes] = self.reads.next(self._quick)
@@ -221,8 +223,8 @@ class ProviderStream:
 def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: GatewayError | None) -> Iterator[Event]:
     """Yield the remaining events at the end of a stream. Then raise `fault`, unless the reply is complete.
 
-    The method `close` of the decoder may add events without a payload. Such an event marks the end of a complete reply,
-    so it is yielded only if the reply is complete.
+    The method `close` of the decoder may return events without a payload, which mark the end of a complete reply. Such
+    events are yielded only if the reply is complete.
     """
     try:
         for event in redacted.feed(b"", hook.each(decoder.close)):

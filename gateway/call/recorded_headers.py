@@ -22,14 +22,17 @@ from gateway.contract.small_cache import small_cache
 _NONE: Final[Mapping[str, str]] = {}
 """The recorded headers of most calls: none. It is a plain `dict`, because the journal can encode no other mapping."""
 _NAME: Final = "value"
-"""The header name that is given to the search for secrets in a value. It suggests no secret, so only the value decides.
+"""The name that takes the place of a header's name in the search for secrets in the header's value. It suggests no
+secret, so only the value decides.
 
 The real name is not needed, because the configuration refuses to record headers whose names suggest a secret.
 """
 
 
 def of_request(headers: CIMultiDictProxy[str], runtime: Runtime, identity: Identity | None) -> Mapping[str, str]:
-    """Return the headers of a request that are recorded. The names are in lower case. Each name has one value."""
+    """Return those headers of a request that are recorded with the call. Names are in lower case, and each has one
+    value.
+    """
     names = runtime.config.filterable_headers
     if not names or identity is None or runtime.grants.access(identity).role is None:
         return _NONE

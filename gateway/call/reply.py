@@ -44,7 +44,7 @@ _date: Final = _Date()
 
 
 def encoded(reply: Reply) -> bytes:
-    """Return the bytes of a reply that has a body.
+    """Return a reply that has a body as the bytes of an HTTP/1.1 response.
 
     Raises `ValueError` if a header contains the end of a line or a zero byte. Some headers have text from a client or a
     provider.

@@ -152,9 +152,8 @@ def decode(
 ) -> tuple[FrameDecoder, EventRedaction, list[Event], GatewayError | None]:
     """Decode one frame. Return `decoder` and `redacted` in their new states, the events, and the error after them.
 
-    A worker process sends the results back, except objects in them that are also arguments
-    (`upstream/process_pool.py`). The result `redacted` contains the object `_redaction`. So `_redaction` is an argument
-    of its own: it is not sent back.
+    `_redaction` is the object that `redacted` contains. It is passed as an argument too, because a worker process does
+    not send back objects that are arguments (`upstream/process_pool.py`).
     """
     events: list[Event] = []
     fault = None
@@ -173,10 +172,10 @@ def read_event(
     kind: str,
     payload: bytes,
 ) -> tuple[Meter, int, GatewayError | None]:
-    """Give one event to the meter (usage reader).
+    """Give one event, which has the given `kind` and `payload`, to the meter (usage reader).
 
-    Return the meter in its new state, the number of output bytes, and an error or None. An exception of the type
-    `tolerated` is ignored.
+    Return the meter in its new state, the number of bytes of the model's output in the event, and an error or None. An
+    exception of the type `tolerated` is ignored.
     """
     events = (Event(kind, payload),)
     _, fault = hooks["meter.feed"].feed(meter.feed, events, tolerated)
@@ -213,7 +212,7 @@ def unpacked(part: bytes) -> list[Event]:
 def encode(
     hook: Hook, encoder: Encoder, _request: ClientRequest, kind: str, payload: bytes
 ) -> tuple[Encoder, bytes, GatewayError | None]:
-    """Encode one event.
+    """Encode one event, which has the given `kind` and `payload`.
 
     Return the encoder in its new state, the bytes for the client, and the encoder's error or None.
     """

@@ -52,7 +52,7 @@ def _of_route(route: Route, path: str) -> str:
 async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -> ClientRequest:
     """Return the parsed request.
 
-    Raises `Refused` if the request is wrong, and `PluginFailed` if the plugin of the API fails.
+    Raises `Refused` if the request is invalid, and `PluginFailed` if the plugin of the API fails.
     """
     body = message.body
     if len(body) < PARSED_ELSEWHERE or text_size(body) < PARSED_ELSEWHERE:
@@ -63,8 +63,7 @@ async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -
 def _parse(parse: Callable[[HttpRequest], ClientRequest], message: HttpRequest, body: bytes) -> ClientRequest:
     """Parse a request. `message` is the request without its body, and `body` is this body.
 
-    The function may run in a worker process. Its result, the parsed request, contains the body. A worker process does
-    not send back an object that is an argument of the function (`upstream/process_pool.py`). Therefore the body is an
-    argument of its own: it is sent to the worker process, but not back.
+    The function may run in a worker process. Its result contains the body. The body is an argument of its own, because
+    a worker process does not send back objects that are arguments (`upstream/process_pool.py`).
     """
     return parse(replace(message, body=body))

@@ -42,8 +42,8 @@ class Source(Protocol):
     def batches(self, take: Take) -> Batches:
         """Yield the batches of the stream.
 
-        While the source waits for bytes, it gives each batch to `take` as soon as the bytes have come. It yields the
-        batch only if `take` returns False. Errors are not raised. An error is in the last batch.
+        If bytes arrive while the source is waiting for them, their batch is first given to `take`. The batch is then
+        yielded only if `take` returns False. Errors are not raised: the last batch has the error.
         """
 
 

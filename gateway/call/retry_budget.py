@@ -50,8 +50,8 @@ class RetryBudget:
         return True
 
     def used(self, share: float) -> float:
-        """Return the used part of the budget, from 0 to 1. `share` is the same value as for `take`. Any thread may call
-        this.
+        """Return the used part of the budget, from 0 to 1. `share` is the allowed ratio of retries to calls. Any thread
+        may call this.
         """
         taken, allowed = self._sums(int(self._clock()), share)
         return min(1.0, taken / allowed)  # calls that leave the window make the budget smaller than what is used
@@ -59,7 +59,7 @@ class RetryBudget:
     def _sums(self, second: int, share: float) -> tuple[int, float]:
         """Return the number of retries in the window, and the number of retries that are allowed in it.
 
-        `second` is the last second of the window, by the clock.
+        `second` is the present second, by the clock. The window ends with it.
         """
         recent = [(calls, more) for at, calls, more in self._slots if at > second - WINDOW_SECONDS]
         return sum(more for _, more in recent), max(ALWAYS, share * sum(calls for calls, _ in recent))

@@ -78,7 +78,7 @@ class Sender(msgspec.Struct, frozen=True):
         return self._open(call, attempt, request, Notices(before, begins))
 
     async def open_step(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
-        """Send a request of a plugin's `steps`. Such a request is free of charge.
+        """Send a request of a plugin's `steps`. The provider charges nothing for such a request.
 
         Raises `UpstreamFailed` if there is no reply.
         """
@@ -201,10 +201,10 @@ class Sender(msgspec.Struct, frozen=True):
         return UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused", key_refused=True))
 
     def _rest(self, attempt: Attempt) -> None:
-        """Record that a provider refuses the gateway's key. For a time, other keys or providers then serve the calls.
+        """Record that a provider refuses the gateway's key, so that later calls use other keys or providers for a time.
 
-        With `assume_role`, each caller has a credential of its own, and the refused one may belong to one caller only.
-        So the provider still gets calls.
+        With `assume_role`, each caller has a credential of its own, so a refusal may concern one caller only. In this
+        case, the provider still gets calls.
         """
         provider, key = attempt.candidate.offer.provider, attempt.key
         self.keys.refused(provider, "" if key is None else key.name)

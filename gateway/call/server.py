@@ -174,7 +174,7 @@ class Server:
         return await self._stream(exchange, call, request, opened, first)
 
     def _expect_stream(self, exchange: Exchange, call: Call, request: web.Request) -> None:
-        """Start a timer. If it ends before the provider's first event comes, the stream's headers are sent early."""
+        """Start a timer. If it fires before the provider's first event comes, the response's headers are sent early."""
 
         def opening() -> tuple[web.StreamResponse, bytes]:
             response = self._stream_response(exchange, call, 200, stream_headers(call))
@@ -279,7 +279,7 @@ class Server:
         return Reply(whole.status, headers, body, keep_alive=not self.gateway.is_leaving)
 
     def _error(self, exchange: Exchange, error: GatewayError) -> Reply:
-        """Return the response for an error that comes before any byte of the response is sent."""
+        """Return the response for an error that occurs before any byte of the response is sent."""
         inbound, call = exchange.inbound, exchange.call
         native = call is not None and call.is_native
         request = call.request if call is not None else None
@@ -328,7 +328,7 @@ class Server:
         return response
 
     def _close_if_leaving(self, response: web.StreamResponse) -> None:
-        """Have the connection closed after the response if this process is stopping or being replaced."""
+        """Mark the connection to be closed after the response if this process is stopping or being replaced."""
         if self.gateway.is_leaving:
             response.force_close()
 

@@ -40,8 +40,8 @@ ID_HEADERS: Final = (
     "helicone-session-id",
 )
 IDLE_SECONDS: Final = 4 * 3600
-"""Seconds without a call after which a session ends, if its calls are recognised by a fingerprint (a hash of the chat's
-beginning).
+"""Seconds without a call after which a session ends. This applies only to sessions that are recognised by a fingerprint
+(a hash of the chat's beginning).
 
 The time is long enough for a meal or a meeting. On the next day, the same first message usually begins a new chat.
 """
@@ -177,7 +177,10 @@ class Sessions:
 
 
 def named_session(request: ClientRequest, agent: str, flag: ChatReader) -> str:
-    """Return the session id that the client sends, or "" if it sends none."""
+    """Return the session id that the client sends, or "" if it sends none.
+
+    `agent` is the name of the client program. `flag` finds the session ids in the request.
+    """
     headers = request.headers
     if any(map(headers.__contains__, ID_HEADERS)):
         for name in ID_HEADERS:

@@ -210,8 +210,8 @@ def _reserve(
 ) -> CallReservation:
     """Reserve amounts in the quotas and rate limits of all candidates (models of providers).
 
-    The amount of money is the cost at the most expensive candidate. Raises `Exceeded` if a quota or a rate limit
-    refuses the call.
+    The amount that is reserved in quotas is the cost of the call at the most expensive candidate. Raises `Exceeded` if
+    a quota or a rate limit refuses the call.
     """
     request = call.request
     offers = [candidate.offer for candidate in candidates]

@@ -47,7 +47,7 @@ BUSY_POLL_SECONDS: Final = 0.25
 lines at once takes less work per line.
 """
 BUSY_LINES: Final = 20
-"""Number of lines in one read at which the writer counts as busy."""
+"""Number of lines. A process counts as busy if one read of its spool returns this number of lines or more."""
 WORKER_PREFIX: Final = f"{SPOOL_PREFIX}worker-"
 """The beginning of the names of workers' spools (journals)."""
 BATCH_BYTES: Final = 1024 * 1024
@@ -84,8 +84,11 @@ class SpoolReader(msgspec.Struct):
     _is_busy: bool = False
     """Whether the last call of `apply` read at least `BUSY_LINES` lines at once."""
     _cut: tuple[int, JournalOffset] = (0, JournalOffset())
-    """A pair: the number of a file of the spool (the journal of another process), and an offset in the main journal.
-    When the store has applied the main journal up to this offset, the spool's files with lower numbers can be deleted.
+    """A pair: the number of a file of the spool (the journal of another process), and an offset in this process's
+    journal.
+
+    When the store has applied this process's journal up to the offset, the spool's files with lower numbers can be
+    deleted.
     """
 
     @property
@@ -109,11 +112,11 @@ class SpoolReader(msgspec.Struct):
             await asyncio.sleep(BUSY_POLL_SECONDS if self._is_busy else POLL_SECONDS)
 
     async def is_done(self, parts: Parts) -> bool:
-        """Charge and record the calls in new entries of the spool (journal). Return whether the process that writes it
-        has ended.
+        """Charge and record the calls in new entries of the spool (journal). Return whether the spool is done, because
+        the process that writes it has ended.
 
-        If that process has ended, its open calls are recorded as lost. Raises `StoreFailed` if the spool or the store
-        cannot be read.
+        If that process has ended, its open calls are recorded as lost, and the spool is removed. Raises `StoreFailed`
+        if the spool or the store cannot be read.
         """
         # the lock is checked before the spool is read, because lines may be written until the lock is released
         alive = lock_holder(self.folder) != ""
@@ -211,10 +214,10 @@ class SpoolReader(msgspec.Struct):
             parts.finish.put(msgspec.structs.replace(call, charges=amounts), charges)
 
     def _take(self, charged: Charged, parts: Parts) -> tuple[Kind, Charge]:
-        """Subtract the charge of a worker's call from the bucket of a quota or rate limit. Return the bucket's kind,
-        and the charge.
+        """Subtract the charge of a worker's call from the bucket of a quota or rate limit, and from the worker's slice
+        of this bucket. Return the bucket's kind, and the charge.
 
-        Also subtract it from the worker's slice, the part of the balance that only this worker may spend.
+        A slice is the part of the balance that only this worker may spend.
         """
         bucket = Bucket(charged.kind, charged.bucket)
         charge = parts.quotas.take(bucket, charged.terms, charged.amount, estimated=charged.estimated)

@@ -15,7 +15,7 @@ from gateway.call.responses import Batch, Batches, Stream, Take
 
 
 class Staged:
-    """The batches of one stream after its last stage."""
+    """Passes the batches of one stream through all its stages."""
 
     __slots__ = ("_rest", "_source", "_stages", "batches", "sink")
 

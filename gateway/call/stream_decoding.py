@@ -103,7 +103,7 @@ class LightFrames(msgspec.Struct):
 
 
 async def batches_of(hook: Hook, events: Iterable[Event], turns: Turns) -> AsyncGenerator[Batch, None]:
-    """Yield the events of one read in batches. Report the time that the decoder takes to `hook`.
+    """Yield the events of one read in batches. Tell `hook` how much time the decoder takes.
 
     If `events` raises a `GatewayError`, the events before it are yielded first, and then the error is raised.
     """

@@ -33,8 +33,8 @@ class PassedEvents:
     def tell(self, feed: Callable[[Event], bytes]) -> None:
         """Call `feed`, a function of the encoder, with the first and the last event.
 
-        The encoder reads their sequence numbers. If it has to write an error event later, it gives that event the next
-        number.
+        The encoder reads the sequence numbers of these events. If the encoder has to write an error event later, it
+        gives the error event the next number.
         """
         for event in (self._first, self._last):
             if event is not None:
@@ -42,7 +42,9 @@ class PassedEvents:
 
 
 UNSENT_BYTES: Final = 32 * 1024
-"""Number of unsent bytes in a connection's buffer at which the next write has to wait."""
+"""Number of unsent bytes in a connection's buffer. With this number or more, the next write waits until the client has
+read some of them.
+"""
 
 
 class StreamWriter:
@@ -51,7 +53,7 @@ class StreamWriter:
     def __init__(
         self, response: web.StreamResponse, capture: Capture | None, request: web.BaseRequest | None = None
     ) -> None:
-        """Make the writer of a response. Without `request`, the method `write_now` cannot be used."""
+        """Make the writer of a response. The method `write_now` needs the argument `request`."""
         self._response = response
         self._capture = capture
         self._request = request

@@ -52,9 +52,10 @@ class Block:
         """The texts of the block so far, with the changes of the filters."""
 
     def carry(self, carrier: tuple[WaitingEvent, int, str] | None) -> None:
-        """Set `carrier`, the waiting event to which the text that filters hold back in this block will be added.
+        """Set `carrier`, which consists of a waiting event, an index and a text. The event will get the text that
+        filters now hold back in this block.
 
-        None means that filters hold back no text of this block now.
+        None means that filters hold back no text of this block.
         """
         if self.carrier is not None:
             self.carrier[0].carries -= 1

@@ -80,8 +80,8 @@ def items_in(places: Iterable[Place | End | Copy], event: Event) -> list[Item]:
 def with_texts(places: Hook, event: Event, changes: Iterable[tuple[Any, str]], copies: Sequence[Copy]) -> bytes:
     """Return an event's payload with new texts. `changes` are pairs of a `Place` and its new text.
 
-    `copies` has the values that only repeat the old texts. They are emptied. Raises `PluginFailed` if a `Place` or
-    `Copy` is wrong.
+    `copies` has the values that only repeat the old texts. They are emptied. Raises `PluginFailed` if the path of a
+    `Place` or `Copy` leads to no value of the payload.
     """
     return places.run(_with_texts, event, changes, copies)
 
@@ -111,8 +111,8 @@ def spliced(payload: bytes, old: str, new: str) -> bytes | None:
 def text_span(payload: bytes, text: str) -> tuple[int, int] | None:
     """Return where the JSON of a text begins and ends in a payload, or None if it cannot be found with certainty.
 
-    A text is found with certainty if its JSON occurs exactly once, and no backslash occurs elsewhere. With a backslash,
-    another place could contain the same text in an escaped form.
+    A text is found with certainty if its JSON occurs exactly once, and the rest of the payload has no backslash. With a
+    backslash, the rest could contain the same text in an escaped form.
     """
     try:
         written = orjson.dumps(text)
@@ -182,8 +182,8 @@ async def changed_payload(
 ) -> bytes:
     """Return a payload with the new `texts`. Values that only repeat a text (`Copy`) are emptied.
 
-    The keys of `texts` are indexes in the result of `items_of`. A worker process changes a large payload. Raises
-    `PluginFailed` if the plugin's function `places` returns a path at which the payload has no value.
+    The keys of `texts` are indexes in the result of `items_of`. A large payload is changed in a worker process. Raises
+    `PluginFailed` if the plugin's function `places` returns a path that leads to no value of the payload.
     """
     parts = await _packed_changes(texts, turns)
     return await pool.run_reply(payload, NO_DROP, _changed_payload, places, kind, payload, parts)

@@ -30,7 +30,9 @@ TURN_ITEMS: Final = 16
 
 
 def is_due(number: int) -> bool:
-    """Return True if a stream must call `Turns.take` before the piece of work with the index `number`."""
+    """Return True if a stream must call `Turns.take` before its piece of work with this number. The pieces are counted
+    from 0.
+    """
     return number % TURN_ITEMS == TURN_ITEMS - 1
 
 

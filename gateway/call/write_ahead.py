@@ -82,7 +82,7 @@ def _line(call: Call, attempt: Attempt) -> SentCall:
 
 
 def _parts(call: Call, last: Cost) -> tuple[SentPart, ...]:
-    """Return the cost of each attempt whose cost is not 0, with the chains of buckets to which the attempt is charged.
+    """Return a `SentPart` for each attempt whose cost is not 0: the cost, and the chains of money buckets that pay it.
 
     `last` is the cost of the last attempt.
     """

@@ -81,10 +81,11 @@ class _PlainBody(Members):
 
 
 def _top(request: HttpRequest) -> Members:
-    """Return the keys and values of the body, if it is a JSON object. Return no keys for any other body.
+    """Return the keys and values of a body that is a JSON object. For any other body, return a `_PlainBody`, which has
+    no keys.
 
-    JSON parsers may read some objects differently. For such an object, raises `Refused` if the content type is JSON,
-    and returns no keys for any other content type.
+    A body that begins with `{` may be malformed, or may have a key twice. If its content type is JSON, raises
+    `Refused`. For any other content type, a `_PlainBody` is returned.
     """
     body = request.body
     if body.lstrip()[:1] != b"{":

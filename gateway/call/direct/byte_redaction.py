@@ -27,7 +27,7 @@ class _Beginning(NamedTuple):
     known: re.Pattern[bytes]
     """Pattern for the first `KNOWN_BY` characters of the key, in any form."""
     cut: re.Pattern[bytes]
-    """Pattern for the beginning of the key at the end of the bytes. It matches any number of the key's first
+    """Pattern for the first characters of the key, if they are the last bytes of a read. It matches any number of these
     characters, from none to `KNOWN_BY`.
     """
     encoded: tuple[bytes, ...]
@@ -45,7 +45,7 @@ class ByteRedaction:
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Return the bytes that are held back, followed by `data`, without keys.
+        """Return the bytes that the last call has held back, followed by `data`, with all keys removed.
 
         If the last bytes may be the beginning of a key, they are not returned, but held back until the next call.
         """
@@ -86,10 +86,11 @@ def _beginning(secret: str) -> _Beginning:
 
 
 def _cut(forms: Sequence[bytes]) -> re.Pattern[bytes]:
-    """Return a pattern for the beginning of a key at the end of some bytes.
+    """Return a pattern that finds the beginning of a key at the end of some bytes.
 
-    `forms` has a pattern for each of the key's first characters. The returned pattern matches at the end of the bytes.
-    It matches any number of the key's first characters, even none, and then an incomplete escape, if there is one.
+    `forms` has a pattern for each of the key's first characters. The returned pattern matches as many of these
+    characters as the bytes end with, and then an incomplete escape, if there is one. It matches even if there is
+    neither.
     """
     nested = b""
     for form in reversed(forms):

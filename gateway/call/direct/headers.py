@@ -56,7 +56,7 @@ _INERT: Final = {"content-security-policy": "sandbox; default-src 'none'", "x-co
 
 
 def for_provider(headers: Headers) -> dict[str, str]:
-    """Return the headers of a request that are passed on to the provider."""
+    """Return those headers of the client's request that are passed on to the provider."""
     dropped = _HOPS | _CLIENTS_ONLY | _named_by_connection(headers)
     return {
         name: value
@@ -69,8 +69,8 @@ def for_provider(headers: Headers) -> dict[str, str]:
 
 
 def for_client(headers: Headers) -> dict[str, str]:
-    """Return the headers for the client: the allowed headers of the provider's reply, and the gateway's own headers in
-    `_INERT`.
+    """Return the headers for the client: the provider's headers that are passed on, and the headers that the gateway
+    adds (`_INERT`).
     """
     dropped = _HOPS | _PROVIDERS_ONLY | _named_by_connection(headers)
     passed = {

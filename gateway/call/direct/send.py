@@ -73,8 +73,8 @@ class DirectSend(msgspec.Struct, frozen=True):
     async def _failure(self, call: Call, attempt: Attempt, head: Head, reply: UpstreamResponse) -> UpstreamFailed:
         """Return the exception for a provider's error. It has the provider's own body.
 
-        Raises an exception instead if the provider refuses the gateway's key: `CredentialRefused` at the first refusal
-        of a credential that changes at run time, or else `UpstreamFailed`.
+        Raises `CredentialRefused` at the first refusal of a credential that changes at run time. If a plugin recognises
+        the request, raises `UpstreamFailed` at any other refusal of the gateway's key.
         """
         body = await attempt.stopwatch.wait(reply.read(MAX_ERROR, call.hold_reply))
         _received(call, len(body))
@@ -93,7 +93,7 @@ class DirectSend(msgspec.Struct, frozen=True):
 
 
 def _is_recognised(call: Call, attempt: Attempt) -> bool:
-    """Return whether a plugin of the provider has recognised the request as one of its API (`target.py`)."""
+    """Return whether `target.py` has found a plugin of the provider that can read the request."""
     return attempt.candidate.flag is not call.flag
 
 
@@ -146,9 +146,10 @@ class _Passed:
             yield Batch((), error)
 
     async def _next(self) -> bytes:
-        """Return the next bytes of the reply that `_quick` could not pass on, or b"" at the end of the reply.
+        """Return the next bytes of the reply that the task of the call must pass on, or b"" at the end of the reply.
 
-        Each read of the reply is first given to `_quick`.
+        Bytes that arrive while this method waits are first given to `_quick`. They are returned only if `_quick`
+        returns False.
         """
         reading, stopwatch = self.reply.next(self._quick), self.attempt.stopwatch
         return await (reading if stopwatch.stopped else stopwatch.wait(reading))
@@ -162,7 +163,10 @@ class _Passed:
         return False
 
     def _read(self, data: bytes) -> bytes:
-        """Return the bytes that can be passed on after a read."""
+        """Process the bytes of a read, and return the bytes that can be passed on now.
+
+        Bytes at the end that may be the beginning of a key are held back.
+        """
         _received(self.call, len(data))
         self.tap.feed(data)
         self.reply.event_came()

@@ -94,10 +94,9 @@ class DirectTarget(msgspec.Struct, frozen=True):
 
 
 def _unlisted(recognised: ClientRequest) -> ClientRequest:
-    """Return a copy of a recognised request whose model the provider does not list. The copy names no model.
+    """Return a copy of a recognised request for a model that the provider does not list. The copy names no model.
 
-    If the operation is billed, it becomes the operation `DIRECT`, because the cost is unknown until the reply names the
-    model.
+    A billed operation is replaced by the operation `DIRECT`, whose cost is unknown until the reply names the model.
     """
     billed = recognised.operation not in UNBILLED_OPERATIONS
     return replace(recognised, model="", operation=DIRECT if billed else recognised.operation)
@@ -121,8 +120,9 @@ def _provider(call: Call, path: DirectPath, shown: str) -> Provider:
 def _messages(
     flags: Sequence[Plugin], path: DirectPath, request: ClientRequest
 ) -> Sequence[tuple[Plugin, HttpRequest]]:
-    """Return a pair for each route that fits the method and path: the route's plugin, and the request as this plugin
-    gets it.
+    """Return the routes of `flags` (plugins) that fit the method and path of a direct request.
+
+    Each route is returned as a pair: its plugin, and the request in the form in which this plugin parses it.
     """
     # an encoded slash is part of an id here: if it were a slash, the request could pass for another operation
     kept = path.meanings[1].split("/", 3)[3]

@@ -24,8 +24,9 @@ from gateway.contract.globs import matches
 from gateway.contract.route_paths import METHODS
 
 Reason = Literal["granted", "no_role", "not_granted", "not_clear", "unknown"]
-"""Reasons of a decision. With `not_clear`, the path is refused to everybody. With `unknown`, the provider does not
-exist or is disabled."""
+"""Reasons for the decision about a direct request. `not_clear` means that the path is ambiguous, and is refused to
+everybody. `unknown` means that the provider does not exist or is disabled.
+"""
 
 
 class NoSuchRequest(ValueError):
@@ -34,10 +35,9 @@ class NoSuchRequest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class GrantedPaths:
-    """A pattern that allows the request.
+    """A pattern that allows the request, as a capability states it.
 
-    The pattern is written in a capability. `origin` says where this capability is in the configuration or in the
-    tailnet policy.
+    `origin` is the position of this capability in the configuration or in the tailnet policy.
     """
 
     pattern: str

@@ -29,7 +29,7 @@ from gateway.upstream.catalog import Offer
 from gateway.upstream.near_names import near_names
 
 Reason = Literal["granted", "no_role", "not_granted", "disabled", "unknown", "not_found"]
-"""Reasons of a decision.
+"""Reasons why a caller may or may not use a model.
 
 `own_view` returns `not_found` both for a model that does not exist and for a model that is not granted, so that a
 caller cannot tell them apart.
@@ -172,7 +172,7 @@ def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
 
 
 def somebody(login: str, groups: Sequence[str] = (), tags: Sequence[str] = ()) -> Identity:
-    """Return the identity of the caller with this login, these groups and these tags, about whom an administrator asks.
+    """Return the identity of a caller about whom an administrator asks, from the caller's login, groups and tags.
 
     - The tags of a tagged node may also be given as `login`, joined by "," in any order.
     - The identity has no capabilities of the tailnet policy, because tailscaled reports them only when a caller
@@ -230,9 +230,10 @@ def role_origins(access: Access) -> tuple[str, ...]:
 
 
 def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> list[Offered]:
-    """Return the models with this name that no call can use, such as models of disabled providers.
+    """Return the models that `name` stands for but that no call can use.
 
-    For an alias, return its targets that are disabled or do not exist.
+    For an alias, these are its targets that are disabled or do not exist. For any other name, these are models of
+    disabled providers.
     """
     offered = {(offer.provider, offer.model) for offer in enabled}
     declared = {
@@ -290,8 +291,5 @@ def _without_places(offer: Offered) -> Offered:
 
 
 def place_of(origin: str) -> str:
-    """Return the configuration path at the beginning of `origin`.
-
-    The file, line and column after it, in parentheses, are left out.
-    """
+    """Return the configuration path in `origin`, without the file, line and column that follow in parentheses."""
     return origin.partition(" (")[0]

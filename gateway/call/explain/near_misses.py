@@ -127,8 +127,8 @@ def _bare(source: str) -> str:
 
 
 def _others(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> Iterator[NearMiss]:
-    """Yield a near miss (a grant that nearly gives the caller access) for each capability in `helpful` that is granted
-    to other callers.
+    """Yield a near miss (a grant that nearly gives the caller access) for each capability in `helpful` whose grant is
+    for other callers.
     """
     for grant, capability in helpful:
         others = [source for source in grant.src if _slip(source, identity) is None]

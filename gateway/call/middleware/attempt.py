@@ -120,7 +120,8 @@ class Attempts(msgspec.Struct, frozen=True):
     ) -> Iterator[tuple[Candidate, KeyState | None]]:
         """Yield the candidates (models of providers) to try, each with a key if its provider has several keys.
 
-        If an attempt fails because of its key, the same candidate follows with another key, as long as a key is free.
+        If an attempt fails because of its key, the same candidate is yielded again with another key, as long as a key
+        is free.
         """
         for candidate in self._healthy(candidates):
             key = self._key(call, candidate)
@@ -269,8 +270,9 @@ def _attempt(
     deadline: float | None = None,
     key: KeyState | None = None,
 ) -> Attempt:
-    """Add an attempt to the call and return it. The attempt sends the client's request, without the fields that would
-    choose the provider's key or URL.
+    """Add an attempt to the call and return it.
+
+    The attempt gets the client's request, without the fields that would choose the provider's key or URL.
     """
     headers = _added_headers(call, candidate.offer, None if key is None else key.secret)
     attempt = Attempt(candidate, call.request, headers, stack=stack, deadline=deadline, key=key)

@@ -1,6 +1,7 @@
 """Adds cache marks to requests of clients that set none (`auto_cache` of a provider).
 
-A cache mark is a field that asks the provider to cache the prompt up to this point, such as `cache_control`.
+A cache mark is a field in a prompt, such as `cache_control`. It asks the provider to cache the prompt from its
+beginning up to this field.
 
 - Clients of some APIs cannot set cache marks, and some models cache only marked input. Without marks, such a client
   pays the full price of the whole conversation in every turn.

@@ -118,7 +118,7 @@ def _answer(reply: Reply) -> Response:
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """The source of the stream in which a filter itself answers a call."""
+    """The source of a stream whose events are a filter's own answer to the call."""
 
     events: tuple[Event, ...]
 

@@ -45,10 +45,10 @@ _DOCUMENTS: Final = (
     _JSON, "application/problem", "application/x-amz-json", "application/xml", "text/html", "text/xml",
 )  # fmt: skip
 MAX_RETRIES: Final = 5
-"""Maximum number of changed requests that are sent in one attempt. The hook `retry` of a plugin may change a request
-that the provider has refused.
+"""Maximum number of changed requests that are sent in one attempt.
 
-After the first change, each change must add names to the features that are left out (`ClientRequest.without`).
+If a provider refuses a request, the hook `retry` of its plugin may change the request, which is then sent again. From
+the second change on, each change must leave out more features (`ClientRequest.without`) than the one before.
 """
 
 
@@ -202,7 +202,9 @@ def _is_document(head: Head, content_type: str) -> bool:
 
 
 def _with_type(headers: dict[str, str], content_type: str) -> dict[str, str]:
-    """Return the headers of a reply, with `content_type` in place of a wrong type. Some SDKs rely on the type."""
+    """Return the headers of a reply. A content type other than `content_type` is replaced by it, because some SDKs rely
+    on the type.
+    """
     is_right = headers.get("content-type", "").lower().startswith(content_type)
     return headers if is_right else {**headers, "content-type": content_type}
 

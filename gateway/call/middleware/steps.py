@@ -144,9 +144,9 @@ def client_flag(call: Call, _attempt: Attempt) -> Plugin:
 
 
 def provider_flag(call: Call, attempt: Attempt) -> Plugin | None:
-    """Return the plugin of the provider's API, or None if it is also the plugin of the client's API.
+    """Return the plugin of the provider's API, or None if the client's API has the same plugin.
 
-    If both are the same plugin, its steps have already run for the client, and must not run twice.
+    In that case, the steps of the plugin have already run as the client's steps, and must not run twice.
     """
     flag = attempt.candidate.flag
     return None if flag is call.flag else flag

@@ -38,9 +38,11 @@ _RATIOS: Final[Mapping[str, tuple[str, Decimal, Decimal]]] = {
     "image_output": ("input", Decimal(1), Decimal(200)),
     "audio_input": ("input", Decimal("0.1"), Decimal(100)),
 }
-"""Believable ratios (lowest, highest) of a price to another price of the same row.
+"""Believable ratios of a price to another price of the same row: the other price's kind, the lowest and the highest
+ratio.
 
-For example, the price of `output` is 0.25 to 160 times the price of `input`."""
+For example, the price of `output` is 0.25 to 160 times the price of `input`.
+"""
 _TIER_RATIO: Final = (Decimal("0.1"), Decimal(20))
 """Believable ratios (lowest, highest) of a price for a service tier or a long prompt to the standard price. Real ratios
 are 0.4 to 12."""
@@ -99,11 +101,10 @@ class Differences(msgspec.Struct, frozen=True):
     gone: Sequence[Key] = ()
     """Rows that only the earlier file has."""
     kept: Mapping[Key, str] = msgspec.field(default_factory=dict)
-    """The new value of the field `dropped`, by the key of the row. Only rows in which this field is new or has changed
-    are included.
+    """The new value of the field `dropped` of each row in which this field is new or has changed, by the row's key.
 
-    A source may stop listing prices that the price file keeps. The row then gets the field `dropped`, with the day on
-    which the prices were first missing. If only some prices of the row are missing, the field also names them.
+    The price file may keep prices that their source no longer lists. The row then has the field `dropped`, with the day
+    on which the prices were first missing. If only some prices of the row are missing, the field also names them.
     """
     doubts: Mapping[Key, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """The reasons to doubt a new or changed row, by the row's key: prices that are implausible or have jumped."""

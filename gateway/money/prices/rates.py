@@ -24,21 +24,22 @@ import msgspec
 from gateway.contract.flag import Usage
 
 PLACES: Final = 15
-"""Decimal places of the price of one token or one search: the unit is 1e-15 USD.
+"""Number of decimals of the price in USD of one token or one search. Prices are integers in units of 1e-15 USD.
 
-A published price in USD for 1M tokens may then have nine decimals."""
+So a published price in USD for 1M tokens may have up to nine decimals.
+"""
 NANO: Final = 9
-"""Decimal places of an amount in nanodollars."""
+"""Number of decimals of an amount in USD that is stored in nanodollars."""
 PER_MILLION: Final = 6
 """The number of zeros in 1,000,000. Prices are published for 1,000,000 tokens."""
 
 STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
-"""Providers' names of the standard service tier, which serves requests that name no tier.
+"""Names that providers give to the standard service tier, which also serves requests that name no tier.
 
-Any other name is a separate tier. If a model has no prices for a separate tier, its prices there are unknown, because
-the standard price would be wrong. For example, Anthropic's "priority", OpenAI's "scale" and Bedrock's "reserved" are
-paid for by contract, and Bedrock's latency-optimised inference ("optimized") costs more. An operator can add prices in
-a price file.
+Any other name is a separate tier. If a model has no prices for a separate tier, its prices in this tier are unknown,
+because the standard price would be wrong. For example, Anthropic's "priority", OpenAI's "scale" and Bedrock's
+"reserved" are paid for by contract, and Bedrock's latency-optimised inference ("optimized") costs more. An operator can
+add prices in a price file.
 """
 PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
     {
@@ -48,16 +49,15 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Kinds of tokens that another kind includes. For example, `image_input` is a part of `input`. Each kind is mapped to
-two values.
+"""Kinds of tokens that another kind includes. For example, `image_input` is a part of `input`. Each kind is mapped to a
+pair.
 
-The first value is the including kind. The second value says what to do if a model has no separate price for the part.
-True means that the part has the price of the including kind. False means that the cost of a call with such tokens is
-unknown.
+The first value is the including kind. The second value applies if a model has no separate price for the part. If it is
+True, the part has the price of the including kind. If it is False, the cost of a call with such tokens is unknown.
 """
 
 FEES: Final = ("web_search", "file_search")
-"""Names in `Part.extra` of the tools that have a fee for each use."""
+"""Tools that have a fee for each use, by their names in `Part.extra`."""
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
@@ -113,7 +113,7 @@ class Rates(msgspec.Struct, frozen=True):
 
 
 class Modifiers(msgspec.Struct, frozen=True):
-    """Factors by geography and fees of tools that apply to all models of one book (the prices of one seller).
+    """Factors and fees that apply to all models of one book (the prices of one seller).
 
     They are read from `modifiers.json`.
     """
@@ -121,7 +121,7 @@ class Modifiers(msgspec.Struct, frozen=True):
     geos: Mapping[str, Decimal]
     """Factors for the prices of tokens, by the geography that the provider reports for a call."""
     fees: Mapping[str, int]
-    """Fee for one use of a tool, by the tool's name in `Part.extra`, in the same unit as the prices of tokens."""
+    """Fee for one use of a tool in units of 1e-15 USD, by the tool's name in `Part.extra`."""
 
     def times(self, factor: int) -> Modifiers:
         return Modifiers(self.geos, {name: fee * factor for name, fee in self.fees.items()})
@@ -265,7 +265,7 @@ class Priced(msgspec.Struct, frozen=True):
         return None if unit is None else unit // scale
 
     def usd(self, unit: int, per: int = 0) -> str:
-        """Return the price of `10**per` tokens in USD as decimal text.
+        """Return the price of `10**per` tokens as decimal text, in USD.
 
         `unit` is the price of one token in units of `10**-self.places` USD.
         """
@@ -298,7 +298,7 @@ def _tokens(usage: Usage, units: Units) -> int | None:
 
 
 def units_for(usage: Usage, steps: Steps) -> Units:
-    """Return those prices in `steps` that apply to a prompt of the length in `usage`."""
+    """Return the prices for a prompt of the length in `usage`. `steps` has the prices by length of the prompt."""
     units = steps[0][1]
     if len(steps) > 1:
         prompt = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h

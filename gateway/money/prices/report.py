@@ -49,7 +49,7 @@ def _changed(changed: Mapping[Key, tuple[Change, ...]]) -> Iterator[str]:
 
 
 def _brief(changes: Iterable[Change]) -> str:
-    """Return changes as text. For a new or removed tier, the text shows only its name and first price."""
+    """Return changes as text. Of all new or removed prices of a service tier, the text shows only the first one."""
     texts: list[str] = []
     tiers: set[str] = set()
     for change in changes:
@@ -74,9 +74,10 @@ def _added(added: Mapping[Key, PathPrices]) -> Iterator[str]:
 
 
 def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
-    """Yield lines with the names of rows. Each line has the rows of one seller that have the same text.
+    """Yield lines of the report. Each line names the rows of one seller that have the same text in `kept`.
 
-    `kept` maps the key of a row to its text: its field `dropped`, or "" for a row that is no longer in the price file.
+    `kept` maps the key of a row to the value of its field `dropped`, or to "" for a row that is no longer in the price
+    file.
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for key, text in kept.items():

@@ -29,9 +29,11 @@ _SPELLINGS: Final = (
     re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2})$"),
     re.compile(r"(?<=-\d)-0$"),
 )
-"""Patterns of endings that do not change which model an id names: an alias, a version, a date, and the 0 of `opus-4-0`.
+"""Patterns of endings that do not change which model an id names: `latest` or `default`, a version, a date, and the
+`-0` of `opus-4-0`.
 
-The endings are removed in this order."""
+The endings are removed in this order.
+"""
 _LARGEST: Final = 10**9
 """Maximum price in USD for 1M tokens. A higher price is a mistake."""
 
@@ -73,7 +75,7 @@ class Rows:
     def find(self, book: str, geo: str, model: str) -> tuple[Row, ...]:
         """Return the rows of a model, or () if there are none.
 
-        The id `model` may have endings such as a version or a date (`_SPELLINGS`) that the price file leaves out.
+        Ids that differ only in an ending, such as a version or a date (`_SPELLINGS`), name the same model.
         """
         if book not in self._entries:
             return ()
@@ -89,13 +91,13 @@ class _File(msgspec.Struct):
 
 
 class _BookOf(msgspec.Struct):
-    """An entry of a price file, of which only the seller is decoded."""
+    """The seller in an entry of a price file. The other fields of the entry are not decoded."""
 
     book: str
 
 
 class _NameOf(msgspec.Struct):
-    """An entry of a price file, of which only the model and the region are decoded."""
+    """The model and the region in an entry of a price file. The other fields of the entry are not decoded."""
 
     model: str
     geo: str = ""
@@ -156,7 +158,7 @@ def spellings(name: str) -> list[str]:
 
 
 def _aliases(grouped: _Grouped) -> _Grouped:
-    """Return a mapping from each region and shorter id of a model (`spellings`) to the model's entries.
+    """Return the entries of each model by region and shorter id (`spellings`).
 
     `grouped` has the entries by region and full id. A shorter id that belongs to two models with different prices is
     left out.
@@ -203,10 +205,10 @@ def _steps(prices: Entry, standard: Units) -> Steps:
 
 
 def _complete(steps: Steps, standard: Steps) -> Steps:
-    """Return the prices `steps` of a tier, with a further step for each prompt length at which only the standard tier
-    has one.
+    """Return `steps`, a tier's prices by length of the prompt. A step is added for each length at which only the
+    standard tier has a step.
 
-    The prices in the further steps are unknown, because the tier does not list them.
+    The prices in an added step are unknown, because the tier does not list them.
     """
     known = {above for above, _ in steps}
     missing = [(above, UNKNOWN) for above, _ in standard if above not in known]

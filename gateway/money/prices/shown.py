@@ -30,7 +30,7 @@ _BRIEF: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write
 
 
 def per_token(priced: Priced) -> dict[str, str]:
-    """Return today's prices in the standard tier, in USD for one token or one search. They are for /v1/models."""
+    """Return the prices for /v1/models: today's prices in the standard tier, in USD for one token or one search."""
     units = priced.rates().tiers[""][0][1]
     return _named(priced, units, 0, _BRIEF)
 

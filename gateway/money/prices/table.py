@@ -41,9 +41,11 @@ BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "vercel": ("vercel", ""),
     }
 )
-"""The book (the prices of one seller) and the region of each price list (`cost_basis`).
+"""Maps each price list (`cost_basis`) to a pair: the book (the prices of one seller), and the region.
 
-The region applies to models whose id does not begin with a region. The names of price lists are Aperture's."""
+The region applies to models whose id does not begin with a region. The price lists have the names that Aperture
+(another AI gateway) gives them.
+"""
 ONE_PRICE: Final = frozenset({"bedrock"})
 """Sellers whose price without a region also applies in a region for which the model has no separate price.
 
@@ -52,8 +54,9 @@ set, because its data zones cost more than its global price.
 """
 
 MAX_SERVED: Final = 512
-"""Maximum number of model names in replies for which prices are cached. Without a limit, a provider could fill the
-memory with names."""
+"""Maximum number of cached results of `Prices.served`. Its arguments include model names from replies, so without a
+limit a provider could fill the memory.
+"""
 MAX_SERVED_NAME: Final = 256
 """Maximum number of characters of a model's name in a reply. Longer names have no price. Real names are shorter."""
 _MAKER: Final = re.compile(r"[a-z][a-z0-9-]*[./](?=[a-z])")
@@ -72,15 +75,17 @@ class CostRule(msgspec.Struct, frozen=True):
     match: str
     """A pattern of model names in the syntax of Go's path.Match (`compile_glob`)."""
     priced_as: str
-    """The model whose price is used: a model of the provider's price list, or `<price list>/<model>`. It is "" for the
-    called model.
+    """The model whose price is used: a model of the provider's price list, or `<price list>/<model>`. It is "" if the
+    price of the called model itself is used.
     """
     adjustment: Decimal = Decimal(1)
     """Factor for the price, with at most `ADJUSTMENT_PLACES` decimals."""
 
 
 ADJUSTMENT_PLACES: Final = 6
-"""Maximum number of decimals of `CostRule.adjustment`. With this limit, adjusted prices are still exact integers."""
+"""Maximum number of decimals of `CostRule.adjustment`. With this limit, a price times the adjustment is still an exact
+integer in the unit `Priced.places`.
+"""
 
 
 class PricedProvider(Protocol):
@@ -143,10 +148,10 @@ class Prices:
         """Return the prices of the model that a reply names (`served`), or None if they are unknown. `model` is the
         called model.
 
-        - If `served` has no region or vendor, the region or vendor of `model` is added. For example, `us.anthropic.` is
-          added if `model` is `us.anthropic.claude-opus-4-8`.
-        - If `served` is another spelling of `model`, the price that `model_cost_map` or `base_models` sets for `model`
-          is used.
+        - If `served` has no region or no vendor, those of `model` are added. For example, `us.anthropic.` is added if
+          `model` is `us.anthropic.claude-opus-4-8`.
+        - If `served` is another spelling of `model`, and `model_cost_map` or `base_models` sets the price of `model`,
+          this price is used.
         - If the operator's price file has a price for `model`, that price is used, even if the reply names another
           model. This rule does not apply if the provider has reported that another model served the call (`is_other`).
         """
@@ -185,9 +190,10 @@ class Prices:
         return "inferred" if self._infer and inferred(provider.price_lists) else "none"
 
     def find(self, basis: str, model: str, adjustment: Decimal = Decimal(1)) -> Priced | None:
-        """Return the prices of a model in a price list, or None if the list or the model is unknown.
+        """Return the prices of a model in a price list, or None if they are unknown.
 
-        The prices are also unknown if the id does not contain the model's name, as in some ARNs.
+        They are unknown if there is no such list or the list does not have the model. They are also unknown if the id
+        `model` does not contain the model's name, as in some ARNs.
         """
         key = PriceKey(basis, model, adjustment)
         if key not in self._by_key:
@@ -210,8 +216,7 @@ class Prices:
 
 
 def _places(basis: str, model: str) -> list[tuple[str, str, str]]:
-    """Return the triples (book, region, model's name) under which to look for the prices of a model, the best one
-    first.
+    """Return where to look for the prices of a model, as triples (book, region, model's name), the best one first.
 
     A book has the prices of one seller.
     """
@@ -265,9 +270,9 @@ def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator
 def _full_names(model: str, served: str) -> Iterator[str]:
     """Yield the names by which to look up the price of the model `served`, the most complete name first.
 
-    `served` is the model that the reply names, and `model` is the model that was called. For example, `claude-opus-4-8`
-    is first completed with the region and vendor of `model`: `us.anthropic.claude-opus-4-8`. A vendor ends with a dot
-    (Bedrock) or a slash (routers).
+    `served` is the name in the reply, and `model` is the called model. The region and the vendor of `model` are added:
+    for example, `claude-opus-4-8` becomes `us.anthropic.claude-opus-4-8`. A vendor ends with a dot (Bedrock) or a slash
+    (routers).
     """
     region, base = geo(model), base_id(model)
     maker = _MAKER.match(base)
@@ -280,8 +285,8 @@ def _full_names(model: str, served: str) -> Iterator[str]:
 
 
 def _is_meant(priced: Priced, name: str) -> bool:
-    """Return whether the prices that were found for `name`, the name in a reply, are the prices of the model that it
-    names.
+    """Return whether `priced`, the prices found for the name in a reply, are the prices of the model that this name
+    means.
 
     The look-up is lenient: for the name `claude`, it finds the prices of `claude-v1`. But a name without a number may
     mean any version. For such a name, the result is True only if the prices belong to exactly this name.

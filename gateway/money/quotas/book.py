@@ -102,7 +102,9 @@ class Quotas:
 
     clock: Clock = field(default_factory=SteadyClock)
     slices: Slices | None = None
-    """The parts of balances that this process holds (slices). It is None if no other process uses the buckets."""
+    """The state of this process's slices, the parts of shared balances that only this process may spend. It is None if
+    no other process uses the buckets.
+    """
     sliced_kinds: tuple[Kind, ...] = ("money",)
     """The kinds of buckets whose balances this process shares with other processes. It has no effect if `slices` is
     None.
@@ -115,8 +117,8 @@ class Quotas:
     """A function that is called when calls have used `NOTICE_PERCENT` of a bucket's capacity. It is called again for
     the same bucket only after a refill."""
     reserved_by_workers: Mapping[str, int] = field(default_factory=dict, init=False)
-    """The amount that calls of workers have reserved in each bucket of money, by the bucket's name, at the workers'
-    last answers (`process/workers/states.py`). The results of `levels`, `level` and `used` include these amounts.
+    """The amount that calls of workers have reserved in each bucket of money, by the bucket's name, as the workers last
+    reported it (`process/workers/states.py`). The results of `levels`, `level` and `used` include these amounts.
     """
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
@@ -233,9 +235,10 @@ class Quotas:
     def charge(
         self, held: Mapping[Kind, Reservation], chains: Collection[BucketChain], settlement: Settlement
     ) -> tuple[Charge, ...]:
-        """Charge the used amounts (`settlement`) to `chains` of buckets, and release the reservations (`held`).
+        """Charge the amounts in `settlement` to the reserved chains of buckets that are in `chains`, and release all
+        reservations (`held`).
 
-        Return the charges of money.
+        Return the charges to buckets of money.
         """
         now = self.clock()
         used: dict[Kind, int] = {"requests": settlement.requests, "tokens": settlement.tokens}
@@ -273,7 +276,7 @@ class Quotas:
         return self._money.charge_unreserved(rules, amount, now)
 
     def _set_undefined_aside(self, buckets: Iterable[tuple[str, str]], now: int) -> None:
-        """Take out of use those of `buckets` whose quota is not defined, and keep their balances.
+        """Take a bucket out of use if its quota is not defined, but keep its balance. Do this for all `buckets`.
 
         `buckets` are pairs of a bucket's name and its rule as text (`Rule.terms`).
         """

@@ -18,10 +18,10 @@ Most of the calls in flight will have ended after this time. If memory has no ro
 `retry_after` as well.
 """
 MAX_RETRY_AFTER: Final = 86_400
-"""Maximum `retry_after` in seconds, and the `retry_after` of a bucket that is never refilled.
+"""Maximum `retry_after` in seconds. A bucket that is never refilled has this `retry_after`.
 
-For a bucket with a calendar window (`windows.py`), the `retry_after` may be longer: it ends exactly at the start of the
-next window.
+The maximum does not apply to a bucket with a calendar window (`windows.py`). Its `retry_after` ends exactly at the
+start of the next window.
 """
 
 Links = Sequence[tuple[str, LiveBucket]]
@@ -36,11 +36,12 @@ class Short(NamedTuple):
 
     bucket: str
     amount: int
-    """The amount that the call reserves in the chain, at least 1."""
+    """The amount that the call must reserve in the whole chain, at least 1."""
     others: int
     """Amount that the other buckets of the chain can pay for the call."""
     is_partial: bool
-    """True if the bank may grant a smaller amount, because the rest can be requested for another bucket of the chain.
+    """True if the bank may grant less than the call needs, because the missing part can be requested for another bucket
+    of the chain.
     """
 
 
@@ -75,7 +76,7 @@ def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tu
 
     The buckets pay in their order. Each pays as much of the amount as it has (`LiveBucket.own`). The first bucket that
     never refuses a call (`notify`) pays the rest. Without such a bucket, the last bucket pays the rest. If `unreserved`
-    is true, a bucket does not pay with amounts that calls in flight have reserved.
+    is true, only what calls in flight have not reserved counts as what a bucket has.
     """
     if len(chain) == 1:  # nearly all chains
         ((name, bucket),) = chain
@@ -120,10 +121,10 @@ def _short(chain: Links, amount: int) -> Short | None:
 
 
 def exceeded(chain: Links, now: int, amount: int) -> Exceeded:
-    """Return the exception for a call that a chain of buckets refuses, with the seconds to wait.
+    """Return the exception for a call that a chain of buckets refuses. It states how long the client should wait.
 
-    If the balance is above 0, calls in flight have reserved all of it, and a retry may succeed when one of these calls
-    ends. In this case, the wait is at most `RETRY_AFTER_BUSY`.
+    If the balance is above 0, all of it is reserved by calls in flight. A retry may succeed when one of these calls
+    ends, so the wait is at most `RETRY_AFTER_BUSY` seconds.
     """
     balance = sum(bucket.balance for _, bucket in chain)
     if balance > 0:

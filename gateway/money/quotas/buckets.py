@@ -209,7 +209,9 @@ class LiveBucket:
         return False
 
     def least(self, _amount: int) -> int:
-        """Return the unreserved amount that the bucket must have so that a call of `_amount` may begin."""
+        """Return the minimum unreserved amount with which a call of `_amount` may begin: 1 unit, whatever the call's
+        amount is.
+        """
         return 1
 
     def reserve(self, _name: str, amount: int) -> None:
@@ -223,7 +225,7 @@ class LiveBucket:
         self.calls -= 1
 
     def lend(self, _name: str, leased: int) -> None:
-        """Set the amount that workers hold in slices (parts of the balance) and have not spent."""
+        """Set `leased`, the amount that workers hold in slices (parts of the balance) and have not spent."""
         self.leased = leased
 
     def _next_border(self) -> int:
@@ -267,8 +269,8 @@ class LiveBucket:
     def change(self, rule: Rule, now: int) -> bool:
         """Apply a new rule from `now` on, and return whether capacity, refill or window have changed.
 
-        A full bucket stays full. A new period discards the fraction of a unit in the balance, because the fraction is
-        counted in parts of the old period.
+        A full bucket stays full. If the period changes, the fraction of a unit in the balance is discarded, because the
+        fraction is stored in parts of the old period.
         """
         self.accrue(now)
         before, full = self.rule, self.balance >= self.rule.capacity

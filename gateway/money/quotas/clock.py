@@ -1,7 +1,7 @@
 """The clock of the buckets. Its time never goes back within a process.
 
-A machine's clock may be set back and corrected again. Buckets that followed it would be refilled twice for the same
-hours. `ledger.py` receives times as arguments. `book.py` has the clock of the process.
+A machine's clock may be set back and corrected again. A bucket that used this clock would be refilled twice for the
+same hours. `ledger.py` receives times as arguments. `book.py` has the clock of the process.
 """
 
 from __future__ import annotations

@@ -32,10 +32,12 @@ _MOST: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     "audio": (20, IMAGE_TOKENS, 1_000_000),
     "video": (20, IMAGE_TOKENS, 1_000_000),
 }
-"""Three numbers for each kind of file, for a high estimate of a file's tokens. Hardly any file has more tokens.
+"""Three numbers for each kind of file, from which a high estimate of a file's tokens is computed. Hardly any file has
+more tokens than this estimate.
 
 - The first number is the size of a token in units of half a byte. For example, 20 means that a token has 10 bytes.
-- The second number is the lowest estimate, and the third number is the highest estimate. Both are in tokens."""
+- The second number is the lowest estimate, and the third number is the highest estimate. Both are in tokens.
+"""
 _USUAL: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     # a scanned page has 100 KB and 2,500 tokens
     "packed": (80, IMAGE_TOKENS, 600_000),
@@ -94,7 +96,7 @@ class Contents(msgspec.Struct):
 
 
 def contents_of(parts: Iterable[BilledPart]) -> Contents:
-    """Return the sizes, tokens, searches and fees of all parts of a body, each summed up."""
+    """Return the sums of the sizes, tokens, searches and fees of all parts of a body."""
     contents = Contents()
     for part in parts:
         contents.add(part)

@@ -32,7 +32,9 @@ class Quota:
     """The definition of a quota of money, with one bucket for all callers, or one for each user or node."""
 
     name: str
-    """Name of the definition, such as `daily:<user>`. Without a template at the end, the quota has one bucket."""
+    """Name of the definition, such as `daily:<user>`. If the name does not end with a template (`<user>` or `<node>`),
+    the quota has one bucket for all callers.
+    """
     capacity: int
     """Maximum number of nanodollars in a bucket. A new bucket has this number."""
     amount: int = 0
@@ -92,14 +94,14 @@ def merged_chains(chains: Iterable[Chain]) -> tuple[Chain, ...]:
 
 
 def bucket_of(name: str, login: str, node: str) -> str:
-    """Return the name of a caller's bucket of the quota `name`. For an unknown node, the login is used."""
+    """Return the name of a caller's bucket of the quota `name`. If `node` is "" (unknown), the login replaces it."""
     subjects = {"<user>": login, "<node>": node or login}
     template = template_of(name)
     return name.removesuffix(template) + subjects[template] if template else name
 
 
 def template_of(name: str) -> str:
-    """Return the template at the end of a quota's name, or "" if the name has none."""
+    """Return the template at the end of a quota's name (`<user>` or `<node>`), or "" if the name has none."""
     return next((template for template in TEMPLATES if name.endswith(f":{template}")), "")
 
 

@@ -32,7 +32,7 @@ from gateway.money.quotas.contents import Contents, contents_of
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of a body that count as one token. English text and code have about four, so the estimate is high."""
 WORD_TOKENS: Final = (5, 8)
-"""Highest number of tokens in text of lower-case letters and spaces, as a pair (tokens, bytes): 5 tokens in 8 bytes.
+"""Highest number of tokens in text of lower-case letters and spaces, relative to its size: 5 tokens in 8 bytes.
 
 In OpenAI's o200k and cl100k and in Anthropic's published tokenizer, random letters have 1.6 bytes per token, and words
 have 3.5. Each byte of any other character counts as one token, because digits, base64, Chinese characters and emoji can
@@ -44,8 +44,10 @@ MAX_SIGNS: Final = 500_000
 If a body has more, it is not decoded, and all its bytes count as text. Worker processes, which measure large bodies,
 have no such limit."""
 MAX_UNICODE: Final = 4 * 1024 * 1024
-"""Size in bytes from which a body with characters beyond ASCII counts in full in `measured_bytes`, also its long
-strings. Decoding that many bytes of emoji takes 8 ms.
+"""Minimum size in bytes of a body whose long strings count in `measured_bytes`. In a body of ASCII characters only,
+long strings never count.
+
+Decoding this many bytes of emoji takes 8 ms.
 """
 MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of output tokens of one answer, even if the client's limit is higher. No model has a higher
@@ -62,8 +64,10 @@ Real models write 30 to 150 in a second."""
 CONVERSATION: Final = frozenset(
     {"contents", "input", "instructions", "messages", "prompt", "system", "systemInstruction", "tools"}
 )
-"""The top-level fields of all API formats with the conversation and the tools. No field inside of them names a service
-tier. Most bytes of a body are in them."""
+"""The top-level fields of all API formats that hold the conversation and the tools, and so most bytes of a body.
+
+The search for a service tier skips these fields, because no field inside them names a tier.
+"""
 _CACHE_NAMES: Final = (b'"cache_control"', b'"cachePoint"')
 _TIER_NAMES: Final = (b'"service_tier"', b'"serviceTier"', b'"speed"', b'"latency"', b'"inference_geo"')
 _TIER_HEADERS: Final = ("x-amzn-bedrock-service-tier", "x-amzn-bedrock-performanceconfig-latency")
@@ -187,12 +191,12 @@ class Size(msgspec.Struct, frozen=True):
 
 
 class Searched(NamedTuple):
-    """The parts of a body in which names of fields are searched. Both may be much smaller than the body."""
+    """The two forms of a body in which names of fields are searched. Both forms may be much smaller than the body."""
 
     whole: bytes
-    """The body without the inner parts of its long strings (`Members.shortened`)."""
+    """The body with its long strings shortened (`Members.shortened`)."""
     settings: bytes
-    """The same text without the fields in `CONVERSATION`."""
+    """The bytes of `whole` without the fields in `CONVERSATION`."""
 
     @classmethod
     def of(cls, top: Members) -> Searched:
@@ -203,9 +207,9 @@ def measure(body: bytes, billed_parts: BilledParts, searched: Searched | None = 
     """Return the size of a request's body.
 
     - `billed_parts` finds what is not text in the body.
-    - `searched` are the parts of the body that are searched for words and for names of fields. The estimate is rather
-      too high if the body has a text of 64 KB without a line break or a quote, because long strings are shortened in
-      these parts. If `searched` is None, the whole body is searched.
+    - `searched` has the two forms of the body in which words and names of fields are searched. If it is None, the whole
+      body is searched. Long strings are shortened in these forms. So the estimate is higher than necessary if the body
+      has a text of 64 KB without a line break or a quote.
 
     Measuring 30 MB of small values takes a second, so callers measure large bodies in a worker process
     (`measured_bytes`).
@@ -260,9 +264,10 @@ def _usual(body: bytes, contents: Contents) -> int:
 
 
 def _has_name(text: bytes, names: Iterable[bytes]) -> bool:
-    """Return whether JSON text may have a field with one of the names, at any depth. Each name is in quotes.
+    """Return whether JSON text may have a field with one of the names, at any depth. Each item of `names` includes the
+    quotes around the name.
 
-    A name could be written with an escaped letter. So the result is also True for a text with an escaped letter.
+    The result is also True if the text has an escaped letter, because a name could be written with such an escape.
     """
     return any(name in text for name in names) or (b"\\" in text and _HIDDEN.search(text) is not None)
 

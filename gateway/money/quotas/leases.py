@@ -48,12 +48,12 @@ class Need(NamedTuple):
 
     amount: int
     beside: int = 0
-    """Amount of the call that need not be requested: it is free in the gateway's slice (its part of the bucket's
-    balance), or the other buckets of the call's chain can pay it.
+    """Amount that the call can use without this request: what is free in the gateway's slice (its part of the bucket's
+    balance), plus what the other buckets of the call's chain can pay.
     """
     is_partial: bool = False
-    """True if the bank may grant a smaller amount, because the rest can be requested for another bucket of the call's
-    chain.
+    """True if the bank may grant less than `amount`, because the missing part can be requested for another bucket of
+    the call's chain.
     """
 
 
@@ -117,14 +117,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     elsewhere: int = 0
     """Sum of the slices (parts of the balance) of all other gateways, and of the other workers of the same gateway."""
     away: str = ""
-    """The name of a bank that could not be reached, and therefore has not granted more. It is "" otherwise.
+    """The name of the bank if the bank could not be reached, and therefore has not granted more. It is "" if the bank
+    was reached.
 
-    Only a keeper sets this name: a parent process that lends parts of its gateway's slices to its workers
+    Only a parent process sets this name, in its answers to its workers. It lends parts of its gateway's slices to them
     (`lending.py`).
     """
     is_closed: bool = False
-    """Whether the bank has forgotten what it had granted to the gateway. `granted` and `spent` then count from 0 again.
-    """
+    """Whether the bank has ended the gateway's lease of the bucket. `granted` and `spent` then count from 0 again."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -151,10 +151,10 @@ class Bank(Protocol):
 
     @property
     def needs_reports(self) -> bool:
-        """Whether `Ask.spent` is the only report from which the bank learns how much of a rate limit was used.
+        """Whether the bank learns only from `Ask.spent` how much of a rate limit was used.
 
-        Other banks read the records of calls. While a bank that needs reports cannot be reached, calls use the last
-        known balances of rate limits.
+        Other banks learn it from the records of calls. If a bank that needs reports cannot be reached, calls use the
+        last known balances of rate limits.
         """
 
     async def open(self, asks: Sequence[Ask]) -> Sequence[Answer]:
@@ -179,10 +179,11 @@ class Bank(Protocol):
 
 
 def answered(ask: Ask, bucket: LiveBucket, own: Lease, elsewhere: int, gateways: int) -> tuple[Lease, bool]:
-    """Return the new lease of the gateway that sent `ask`, and whether one of its waiting calls is refused.
+    """Return two values: the new lease of the gateway that sent `ask`, and whether a waiting call of this gateway gets
+    less than it needs.
 
-    `bucket` has the balance of the present time, and `own` is the gateway's lease so far. `elsewhere` is the sum of the
-    parts of the balance that other gateways hold. `gateways` is the number of gateways.
+    `bucket` must be refilled up to now. `own` is the gateway's lease before `ask`. `elsewhere` is the sum of the parts
+    of the balance that other gateways hold. `gateways` is the number of gateways.
     """
     balance = bucket.own + bucket.leased
     granted = min(ask.known, own.granted) + ask.owed

@@ -4,8 +4,8 @@ Calls reserve an estimated amount in the buckets, and are charged the amount tha
 
 - The current time is an argument of each function. Nothing here reads a clock.
 - A call may begin if the balance minus all reserved amounts is above zero, even if the call will cost more than that.
-  Otherwise a large call could be refused for ever. A bucket can be overdrawn by at most the cost of one call, if no
-  call costs more than it reserved.
+  Otherwise a large call could be refused for ever. So a bucket can be overdrawn, but by at most the cost of one call
+  (if no call costs more than it reserved).
 - A claim is an amount that a call reserves in one bucket or in a chain of buckets. A chain is charged in order: what a
   bucket cannot pay, the next bucket pays. Only the last bucket can be overdrawn. A chain refuses a call if all its
   buckets together are empty.
@@ -210,7 +210,11 @@ class Ledger:
     def charge_unreserved(
         self, chains: Sequence[Sequence[tuple[str, Rule]]], amount: int, now: int
     ) -> tuple[Charge, ...]:
-        """Charge chains of buckets for a call without a reservation, even if memory has no room for new buckets."""
+        """Charge a call that has no reservation to chains of buckets, even if memory has no room for new buckets.
+
+        Each chain has the names and rules of its buckets, in the order in which the buckets pay. The charges are marked
+        as estimated.
+        """
         links = [[(name, self.present(name, rule, now)) for name, rule in chain] for chain in chains]
         return tuple(self._charges(links, amount, now, estimated=True))
 
@@ -353,8 +357,8 @@ class Ledger:
         """Return a bucket in the state in which it was stored: its balance, and the capacity and refill that it had
         then.
 
-        `rule` is the present rule of the bucket's quota. It determines everything else, such as whether the bucket only
-        notifies.
+        `rule` is the present rule of the bucket's quota. All other properties of the bucket come from `rule`, such as
+        whether the bucket only notifies.
         """
         former = rule.with_terms(stored.terms)
         remainder = stored.remainder if 0 <= stored.remainder < former.period else 0

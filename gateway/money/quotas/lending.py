@@ -37,10 +37,11 @@ The function returns True if the worker will answer or has just ended, and False
 
 
 class LeaseState(msgspec.Struct, frozen=True):
-    """The state of one worker's lease, that is, its share of a bucket's balance.
+    """The state of a worker's lease of one bucket, that is, of the part of the bucket's balance that the worker may
+    spend.
 
-    The keeper (the process that keeps the balances) hands this state over to the process that replaces the keeper. It
-    has the rule of the bucket, because a bucket that is full again may be in memory no more.
+    The keeper (the process that keeps the balances) hands this state over to the process that replaces the keeper. The
+    state includes the bucket's rule, because a bucket that is full again may have been removed from memory.
     """
 
     bucket: Bucket
@@ -59,7 +60,7 @@ class Loan(NamedTuple):
     answers: Sequence[Answer]
     until: float | None = None
     """The time, by the machine's monotonic clock in seconds, until which the worker may spend its slices (parts of
-    balances) of money. None means that only the worker's own lease limits the time.
+    balances) of money. None means that the worker may spend them until its own lease ends.
     """
 
 
@@ -214,10 +215,10 @@ class Lender:
             bucket.lend(key.name, sum(self._lease(worker, key).held for worker in self._leases))
 
     def _refused(self, worker: str, key: Bucket, bucket: LiveBucket) -> None:
-        """Ask the other workers to give back what they do not need of the bucket `key`.
+        """Ask the other workers to give back what they do not need of the bucket `key`, because the slice of `worker`
+        is too small for a call.
 
-        The part of the bucket that `worker` has is too small for a call. If several gateways share the bucket, the
-        quota bank has already asked the other gateways.
+        If several gateways share the bucket, the quota bank has already asked the other gateways.
         """
         holders = self._holders(key) - {worker}
         recall = self._recalls.setdefault(key, _Recall())
@@ -243,9 +244,9 @@ class Lender:
             self._released(bucket)
 
     def _answered(self, worker: str, key: Bucket) -> None:
-        """Remember that `worker` was asked to give back a part of the bucket `key`, and has answered.
+        """Record that `worker` has answered, if it was asked to give back a part of the bucket `key`.
 
-        When all answers have come, tell the waiting workers to ask again.
+        When all workers that were asked have answered, tell the waiting workers to ask again.
         """
         if (recall := self._recalls.get(key)) is None:
             return
@@ -254,8 +255,8 @@ class Lender:
             self._released(key)
 
     def _released(self, key: Bucket) -> None:
-        """Tell the workers that wait for the bucket to ask again. Do nothing while other workers or gateways have not
-        answered.
+        """Tell the workers that wait for the bucket to ask again. Do nothing while any worker or gateway that was asked
+        to give a part back has not answered.
         """
         recall = self._recalls.get(key)
         if recall is not None and recall.is_answered:

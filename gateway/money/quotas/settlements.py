@@ -12,9 +12,10 @@ BucketChain = tuple[Bucket, ...]
 """Buckets that are charged in order: what a bucket cannot pay, the next one pays. Most chains have one bucket."""
 
 ChainTerms = tuple[tuple[tuple[Kind, str, str], ...], ...]
-"""Chains of buckets in the form in which they are stored: kind, name and rule (`Rule.terms`) of each bucket."""
+"""Chains of buckets in the form in which they are stored. Each bucket is a triple: kind, name and rule (`Rule.terms`).
+"""
 MoneyTerms = tuple[tuple[tuple[str, str], ...], ...]
-"""Chains of money buckets in the form in which they are stored: name and rule (`Rule.terms`) of each bucket."""
+"""Chains of money buckets in the form in which they are stored. Each bucket is a pair: name and rule (`Rule.terms`)."""
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -29,7 +30,7 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 def money_terms(chains: ChainTerms) -> MoneyTerms:
-    """Return the chains of money buckets among the chains of buckets that pay for a call."""
+    """Return those of `chains` that consist of money buckets, without the kind of each bucket."""
     return tuple(tuple((name, terms) for _, name, terms in chain) for chain in chains if chain[0][0] == "money")
 
 

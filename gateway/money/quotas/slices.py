@@ -1,8 +1,8 @@
 """The slices of shared buckets that this gateway holds. A slice is the part of a balance that only this gateway may
 spend. `leases.py` explains how several gateways share buckets.
 
-- A `SlicedBucket` is a bucket of the ledger. Its `balance` is the bank's last known balance, and is only shown. Calls
-  reserve and spend from the slice, which is `granted` minus `spent`.
+- A `SlicedBucket` is a bucket of the ledger. Its `balance` is the bank's last known balance, and is usually only for
+  display. Calls reserve and spend from the slice, which is `granted` minus `spent`.
 - A call begins only if the slice covers it. Otherwise the ledger raises `Exceeded` with `short`, and
   `gateway/call/leases.py` asks the bank.
 - A slice is valid until `Slices.until`. The bank gives it to nobody else for some time after that.
@@ -32,9 +32,11 @@ refused a call.
 The pause ends earlier if the bucket is refilled.
 """
 HELD_SECONDS: Final = 0.1
-"""Takes the place of `DRY_SECONDS` if other gateways hold slices (parts) of the bucket's balance.
+"""Maximum number of seconds for which a gateway does not ask the quota bank for more of a bucket, after the bank has
+refused a call and other gateways hold slices (parts) of the bucket's balance.
 
-This pause is short, because the other gateways may give their slices back.
+It is shorter than `DRY_SECONDS`, which applies in all other cases, because the other gateways may give their slices
+back.
 """
 SCARCE_SECONDS: Final = 2.0
 """Seconds for which a gateway requests nothing for later calls, after the quota bank has refused a call. In this time,
@@ -47,7 +49,7 @@ slice is twice as large.
 IDLE_SECONDS: Final = 10.0
 """Seconds without a call after which a gateway gives its slice (its part of a shared balance) back."""
 FIRST_CALLS: Final = 4
-"""Size of the first slice (part of a shared balance) that a gateway requests, in units of the first call's reservation.
+"""The first slice (part of a shared balance) that a gateway requests has this many times the amount of the first call.
 """
 
 
@@ -71,15 +73,15 @@ class Slices:
     granted. Each renewal by the bank sets a later time.
     """
     money_until: float = inf
-    """The time, by `clock`, until which the calls of a worker may spend slices (parts of balances) of money.
+    """The time, by `clock`, until which the calls of a worker may spend the worker's slices of money.
 
-    The parent process lends these slices to the worker. The leases of the parent process end at this time. The value is
-    infinite if the parent process has no leases, or if calls may use the last known balances.
+    The parent process lends these slices (parts of balances) to the worker. At this time, the leases of the parent
+    process end. The value is infinite if the parent process has no leases, or if calls may use the last known balances.
     """
     goes_on: bool = False
     """True while the quota bank cannot be reached and calls may use the last known balances of all buckets."""
     limits_go_on: bool = False
-    """True while the quota bank cannot be reached and calls may at least use the last known balances of rate limits."""
+    """True while the quota bank cannot be reached and calls may use the last known balances of rate limits."""
     is_leaving: bool = False
     """True in a worker whose gateway has been replaced. The worker keeps nothing for later calls, because the new
     process cannot ask it to give amounts back.
@@ -87,10 +89,11 @@ class Slices:
     since: float = 0.0
     """Unix time in seconds at which the present quotas were loaded."""
     low: Callable[[Bucket], None] = field(default=lambda _bucket: None)
-    """A function that is called with a bucket when the gateway should soon send the bank a request about the bucket.
+    """A function that is called with a bucket when the gateway should soon send the bank a request about this bucket.
 
-    The request asks for more if the slice is nearly used up. If the bucket is scarce, the request gives back the
-    unreserved part of the slice, because another gateway may need it.
+    The request asks for more balance if the slice is nearly used up. If the bucket is scarce
+    (`SlicedBucket.is_scarce`), the request gives back the unreserved part of the slice, because another gateway may
+    need it.
     """
     charged: Callable[[Bucket], None] = field(default=lambda _bucket: None)
     """A function that is called for each charge to a bucket."""
@@ -213,12 +216,12 @@ class SlicedBucket(LiveBucket):
     waiting: int = 0
     """Number of calls that wait for the quota bank's answer about this bucket."""
     dry_until: float = 0.0
-    """Time, by `Slices.clock`, until which the quota bank is not asked for more of this bucket, because the bank has
-    refused a call.
+    """Time, by `Slices.clock`, until which the gateway does not ask the quota bank for more of this bucket. It is set
+    when the bank refuses a call.
     """
     scarce_until: float = 0.0
-    """Time, by `Slices.clock`, until which nothing is requested from the quota bank for later calls, because the bank
-    has refused a call.
+    """Time, by `Slices.clock`, until which the gateway requests only the amounts that waiting calls need. It is set
+    when the quota bank refuses a call.
     """
 
     @property
@@ -256,7 +259,7 @@ class SlicedBucket(LiveBucket):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether this gateway has an unused amount, and must give it back because another gateway may need it."""
+        """Whether this gateway must give back the unreserved part of its slice, because another gateway may need it."""
         return self.free > 0 and self.is_scarce
 
     @property
@@ -268,7 +271,10 @@ class SlicedBucket(LiveBucket):
         return not self.goes_on and not self.slices.is_valid(self.rule.kind)
 
     def least(self, amount: int) -> int:
-        """Return the unreserved amount that the bucket must have so that a call of `amount` may begin."""
+        """Return the minimum unreserved amount with which a call of `amount` may begin.
+
+        It is `amount`, but at least 1. If calls may use the last known balance, it is 1 for every call.
+        """
         return 1 if self.goes_on else max(1, amount)
 
     def reserve(self, name: str, amount: int) -> None:
@@ -290,7 +296,7 @@ class SlicedBucket(LiveBucket):
             self.slices.low(Bucket(self.rule.kind, name))
 
     def stop_waiting(self) -> None:
-        """Note that a call no longer waits for the quota bank's answer about this bucket."""
+        """Decrease the number of calls that wait for the quota bank's answer about this bucket."""
         self.waiting -= 1
 
     def is_full(self, now: int) -> bool:

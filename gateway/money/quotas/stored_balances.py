@@ -23,5 +23,5 @@ class StoredBalance(Protocol):
 
 
 def as_charge(balance: StoredBalance) -> Charge:
-    """Return a stored balance in the form of a charge with the amount 0."""
+    """Return a charge of 0 units. The balance after this charge is the stored balance."""
     return Charge(balance.bucket, 0, balance.amount, balance.remainder, balance.at, terms=balance.terms)

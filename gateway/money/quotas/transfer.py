@@ -42,7 +42,9 @@ class Hold(msgspec.Struct, frozen=True):
     parts: tuple[tuple[str, Rule, int], ...]
     """The name, the rule and the reserved amount of each bucket."""
     chains: tuple[tuple[str, ...], ...]
-    """The reserved buckets and chains of buckets, each as a tuple of bucket names."""
+    """The names of the reserved buckets. Each inner tuple has the names of one chain of buckets, or the name of a
+    single bucket.
+    """
 
     @classmethod
     def of(cls, reservation: Reservation) -> Hold:

@@ -129,8 +129,8 @@ class Attempt(msgspec.Struct, eq=False):
     whole: bool = False
     """Whether a reply that is not a stream was received completely. Its report of usage is then final."""
     used: Used | None = None
-    """The credential of the last request, if the provider's credential changes at run time. It is None otherwise, and
-    before the first request.
+    """The credential of the last request, if the provider's credential changes at run time. It is None before the first
+    request, and for any other credential.
     """
     key: KeyState | None = None
     """The key that was chosen for the attempt. It is None if the provider has only one key or none."""
@@ -381,8 +381,8 @@ def _before_attempt(step: AttemptMiddleware, following: AttemptNext) -> AttemptN
 
 
 def _function(middleware: Any) -> Any:
-    """Return the function or the bound method that a call of `middleware` runs.
+    """Return `middleware` if it is a function, or else its bound method `__call__`.
 
-    Calling it directly is faster than calling an object that has the method `__call__`.
+    A bound method is faster to call than its object.
     """
     return middleware if isinstance(middleware, FunctionType) else middleware.__call__

@@ -78,8 +78,9 @@ class Decoding:
         self._slices = self._decode()
 
     def slice(self) -> int | None:
-        """Decode about `SLICE` bytes. Return the total size of the encoded and decoded data so far, or None after the
-        end.
+        """Decode about `SLICE` bytes. Return None at the end.
+
+        Before the end, return the number of bytes that the present decoding holds in memory: its input and its output.
 
         Raises `Refused` if the body is damaged, or if the data exceeds the limit after one of the decodings.
         """

@@ -171,9 +171,7 @@ class Leases(BankRounds):
                 self.recall_workers(key)
 
     def give_back(self) -> None:
-        """Give back to the quota bank everything that no call has reserved. Do the same whenever a call ends from now
-        on.
-        """
+        """Give back to the quota bank everything that no call has reserved, now and at the end of each later call."""
         self._slices.is_leaving = True
         self.recalled(None)
 

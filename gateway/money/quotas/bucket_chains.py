@@ -75,8 +75,9 @@ def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tu
     """Return the buckets of a chain as triples: name, bucket, and the part of the amount that the bucket pays.
 
     The buckets pay in their order. Each pays as much of the amount as it has (`LiveBucket.own`). The first bucket that
-    never refuses a call (`notify`) pays the rest. Without such a bucket, the last bucket pays the rest. If `unreserved`
-    is true, only what calls in flight have not reserved counts as what a bucket has.
+    never refuses a call (`notify`) pays the rest. Without such a bucket, the last bucket pays the rest.
+
+    If `unreserved` is true, amounts that calls in flight have reserved do not count as what a bucket has.
     """
     if len(chain) == 1:  # nearly all chains
         ((name, bucket),) = chain

@@ -110,7 +110,7 @@ class ResponsesDecoder(sse_api.SseDecoder):
     """Decodes server-sent events, which have names.
 
     An event `error` after the first event is passed to the client, because `response.failed` usually follows. If the
-    stream then ends without a terminal event, the problem in `error` is raised.
+    stream then ends without a terminal event, the decoder raises `UpstreamFailed` with the problem in `error`.
     """
 
     def __init__(self) -> None:

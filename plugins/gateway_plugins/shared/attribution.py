@@ -18,7 +18,7 @@ from typing import Final
 _NAME: Final = "x-anthropic-billing-header"
 _PREFIX: Final = f"{_NAME}:"
 MARK: Final = _NAME.encode()
-"""Bytes for a quick search. A system prompt with an attribution contains them."""
+"""Bytes that every system prompt with an attribution contains, for a quick search."""
 
 
 def without_attribution(text: str) -> str:

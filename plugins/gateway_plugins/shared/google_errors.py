@@ -28,7 +28,7 @@ _KEY_FAULTS: Final = frozenset(
 
 The status of such an error may be 400 instead of 401."""
 MARK: Final = b'"details"'
-"""Bytes for a quick search. An error with details contains them."""
+"""Bytes that every error with details contains, for a quick search before decoding."""
 _SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 """A duration in ProtoJSON: `34.074824224s`."""
 

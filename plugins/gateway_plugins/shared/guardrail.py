@@ -23,6 +23,6 @@ def read_guardrail(top: Members, drop: Drop) -> dict[str, str]:
 
 
 def unguarded() -> Refused:
-    """Return the error for a request that names a guardrail although its provider has none."""
+    """Return the error for a request that names a guardrail, if the provider has no guardrails."""
     message = f"{_NAME}: this provider has no guardrails; leave it out, or use a provider of Bedrock"
     return invalid(message, _NAME)

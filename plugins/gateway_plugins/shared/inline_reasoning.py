@@ -29,7 +29,7 @@ _START, _THINKING, _CLOSED, _TEXT = "start", "thinking", "closed", "text"
 
 
 def original_text(thinking: Reasoning, maker: Maker) -> str | None:
-    """Return thinking between its tags, exactly as the model wrote it.
+    """Return thinking together with the tags around it, exactly as the model wrote them.
 
     Return None if the thinking was not written between tags, or was not written by the model family `maker`.
     """

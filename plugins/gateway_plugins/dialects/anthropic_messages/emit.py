@@ -46,10 +46,10 @@ _AT_START: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_i
 """Names of the counts in `message_start`. SDKs later overwrite them with the counts in `message_delta`."""
 _PROMPT: Final = ("tools", "system", "messages")
 _NOT_TEXT: Final = (b'"image"', b'"document"', b'"web_search', b'"web_fetch', b"\\u00")
-"""Byte strings for a quick search. A prompt with an image, a document or a web tool contains one of them.
+"""Byte strings for a quick search: every prompt with an image, a document or a web tool contains one of them.
 
-If a prompt contains none of them, its tokens are estimated from its length alone. So it need not be decoded, which
-would take a millisecond for 100 kB."""
+If a prompt contains none of them, its tokens are estimated from its length alone. So the prompt need not be decoded,
+which would take a millisecond for 100 kB."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # kind of a citation: (its type in the API, names of its fields for index, start and end)
     "char": ("char_location", "document_index", "start_char_index", "end_char_index"),

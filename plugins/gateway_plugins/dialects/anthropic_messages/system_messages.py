@@ -20,7 +20,7 @@ _ADDITION: Final = "tool_addition"
 TOOL_CHANGES: Final = frozenset({_ADDITION, "tool_removal"})
 """Types of blocks in system messages that change the tools (anthropic SDK, `BetaSystemMessageParam`)."""
 _DEFINITION: Final = b'"tool_definition"'
-"""Bytes for a quick search. Messages in which a tool is defined contain them."""
+"""Bytes that all messages with the definition of a tool contain, for a quick search before decoding."""
 CLIENT_TOOLS: Final = (None, "custom")
 """Values of a tool's `type` for tools that the client runs."""
 

@@ -26,10 +26,10 @@ _REFUSED_SOURCES: Final = {
     "file": "lives on Anthropic's own servers, which Bedrock does not ask; send the data itself, as base64",
 }
 SOURCE_MARKS: Final = (b'"url"', b'"file"')
-"""Byte strings for a quick search. A body that names a file by URL or file id contains one of them."""
+"""Byte strings for a quick search: every body that names a file by URL or file id contains one of them."""
 SYSTEM_MARK: Final = b'"system"'
 CLEAR_MARK: Final = CLEAR_AT.encode()
-"""Bytes for a quick search. Messages with the field `clear_at` contain them."""
+"""Bytes that all messages with the field `clear_at` contain, for a quick search before decoding."""
 _SERVERS_BLOCKS: Final = frozenset({
     "advisor_tool_result", "bash_code_execution_tool_result", "code_execution_tool_result", "container_upload",
     "fallback", "mcp_tool_listing", "mcp_tool_result", "mcp_tool_use", "text_editor_code_execution_tool_result",
@@ -42,7 +42,7 @@ _SERVER_CALL: Final = "server_tool_use"
 _TOOL_SEARCH: Final = "tool_search_tool"
 """Prefix of the names of tool-search tools. Tool search is the only tool that Bedrock runs itself for Claude."""
 SERVERS_MARKS: Final = (b'_tool_result"', b'"mcp_tool_', b'"server_tool_use"', b'"container_upload"', b'"fallback"')
-"""Byte strings for a quick search. A body with a block that Bedrock does not understand contains one of them."""
+"""Byte strings for a quick search: every body with a block that Bedrock does not understand contains one of them."""
 _OWN_MEMBERS: Final = frozenset({"role", "content"})
 
 

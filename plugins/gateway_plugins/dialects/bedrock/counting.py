@@ -120,7 +120,7 @@ def _with_base64(top: Members) -> bytes:
 
 
 def without_uncounted(top: Members) -> dict[str, bytes | None]:
-    """Return the changes that remove the fields refused by Anthropic's count_tokens, such as `max_tokens`."""
+    """Return the changes that remove each field that Anthropic's count_tokens refuses, such as `max_tokens`."""
     return {name: None for name in top if name not in _MESSAGES_COUNTED}
 
 

@@ -107,7 +107,9 @@ def _identity(profile: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _model(profile: Mapping[str, Any]) -> str:
-    """Return the id of the profile's foundation model, from the end of its ARN, or "" if there is none."""
+    """Return the id of the profile's foundation model, from the end of the model's ARN. Return "" if the profile has no
+    ARN of a model.
+    """
     return min(_identity(profile), default="").rpartition("/")[2]
 
 

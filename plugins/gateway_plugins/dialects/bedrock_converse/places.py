@@ -121,7 +121,7 @@ def _blocks(blocks: Any, path: Path, role: str) -> Iterator[Place]:
 
 
 def _sources(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterator[Place]:
-    """Yield a `Place` for each text in a block's document or search result. `name` is the `Place.block`."""
+    """Yield a `Place` for each text in a block's document or search result. Each gets `name` as its `Place.block`."""
     document = mapping(block.get("document"))
     source = mapping(document.get("source"))
     if isinstance(source.get("text"), str):

@@ -33,7 +33,8 @@ _USUAL_EFFORT: Final = "high"
 """Effort if thinking is requested without an effort or a budget. Anthropic's default is the same."""
 _SCHEMA_TOOL_DESCRIPTION: Final = "Give the final answer to the user as the arguments of this function."
 _MODES: Final[Mapping[str, str]] = {"auto": "VALIDATED", "none": "NONE", "any": "ANY", "tool": "ANY"}
-"""Google's mode for each mode of the tool choice. VALIDATED is AUTO, but calls must match their schemas."""
+"""Google's mode for each of the gateway's modes of the tool choice. In the mode VALIDATED, as in AUTO, the model
+decides whether it calls a function, but its calls must match the functions' schemas."""
 _JSON: Final = {"responseMimeType": "application/json"}
 _NUMBERS: Final[Mapping[str, str]] = {
     "temperature": "temperature",
@@ -69,7 +70,8 @@ def merge(*members: Block) -> Block:
 def for_operation(body: Block, operation: str) -> Block:
     """Return the body for an operation.
 
-    countTokens accepts only `contents` at the top. So it gets the whole request in the field `generateContentRequest`.
+    Of the fields of a generateContent body, countTokens accepts only `contents` at its top level. So for countTokens,
+    the whole body is put into the field `generateContentRequest`.
     """
     return {"generateContentRequest": body} if operation == COUNT_TOKENS else body
 

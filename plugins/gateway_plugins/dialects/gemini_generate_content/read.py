@@ -69,7 +69,7 @@ def messages(top: Fields, drop: Drop) -> list[Message]:
 
 
 class _Contents(msgspec.Struct):
-    """Reads contents, and collects the messages."""
+    """Reads the elements of `contents`, and collects the messages that they become."""
 
     drop: Drop
     _conversation: list[Message] = msgspec.field(default_factory=list)

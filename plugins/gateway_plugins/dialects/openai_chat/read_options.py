@@ -51,7 +51,7 @@ _REFUSED_MEMBERS: Final = {
 
 
 _CUSTOM_MARK: Final = b'"custom"'
-"""Bytes for a quick search. A list of tools with a custom tool contains them."""
+"""Bytes that every list of tools with a custom tool contains, for a quick search before decoding."""
 _ALLOWED_MODES: Final = ("auto", "required")
 """Modes of a tool choice that may be combined with a list of allowed tools."""
 

@@ -63,7 +63,7 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 
 
 class _Items(msgspec.Struct):
-    """Reads the items of `input`, and collects the messages."""
+    """Reads the items of `input`, and collects the messages that they become."""
 
     drop: Drop
     conversation: list[Message] = msgspec.field(default_factory=list)

@@ -32,6 +32,7 @@ _ARN: Final = re.compile(r"arn:[^:]*:bedrock:[^:]*:[^:]*:(?:foundation-model|inf
 """A pattern for ARNs that contain a model's id.
 
 ARNs of application inference profiles, of custom models and of imported models contain no model's id."""
+_LISTED: Final = re.compile(r"arn:[a-z-]+:bedrock:::inference-profile/(.+)")
 _CONTEXT: Final = re.compile(r"\[[^\]]*\]$|(?<=:\d):\w+$")
 """A pattern for a suffix with the size of the context: `[1m]` of Claude Code, `:51k` in Bedrock's `-v1:0:51k`."""
 _DATA: Final = Path(__file__).with_name("capabilities.json")
@@ -248,6 +249,18 @@ def geo(model: str) -> str:
     """
     prefix = _GEO.match(_unwrapped(model))
     return prefix[1] if prefix else ""
+
+
+def listed_name(arn: str) -> str:
+    """Return the model's id in an ARN without region and account, as in the gateway's list of inference profiles.
+
+    Return "" for any other text. An ARN with a region and an account means a model of this account.
+
+    >>> capabilities.listed_name("arn:aws:bedrock:::inference-profile/us.amazon.nova-lite-v1:0")
+    'us.amazon.nova-lite-v1:0'
+    """
+    listed = _LISTED.fullmatch(arn)
+    return listed[1] if listed else ""
 
 
 def _unwrapped(model: str) -> str:

@@ -65,6 +65,8 @@ class ListedModel:
     """True if the caller must send the provider's API key."""
     max_output: int = 0
     """The maximum number of output tokens. It is 0 if it is unknown."""
+    base: str = ""
+    """The model's id, if `name` is an alias, or a name without the id, such as an ARN. It is "" otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

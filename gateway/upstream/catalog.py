@@ -16,7 +16,7 @@ import msgspec
 
 from gateway.access.grants import Access
 from gateway.config.model import Alias, Config, Provider, Strategy
-from gateway.contract.capabilities import capabilities, fits
+from gateway.contract.capabilities import capabilities, fits, listed_name
 from gateway.contract.flag import Caps
 from gateway.upstream.near_names import near_names
 
@@ -71,12 +71,14 @@ class Catalog:
     def find(self, name: str) -> Sequence[Offer]:
         """Return the offers of the model called `name`.
 
+        The name may also be the ARN of the model in the gateway's list of inference profiles.
+
         If `name` has the form `provider/model`, the offer of this model at this provider is added at the end. Both
         kinds of offers may exist for one name. For example, a reseller may have a model `anthropic/claude-x`, while a
         provider `anthropic` has a model `claude-x`. Then the caller's grants decide which of these offers are used
         (`call/plan.py`).
         """
-        offers = self._by_model.get(name, ())
+        offers = self._by_model.get(name) or self._by_model.get(listed_name(name), ())
         provider, _, model = name.partition("/")
         offer = self._by_both.get((provider, model))
         return offers if offer is None else (*offers, offer)

@@ -58,7 +58,7 @@ class _Lists(msgspec.Struct, frozen=True):
         flag, query, gateway = self._flag(request), request.query, request.app[GATEWAY]
         make = partial(_list, flag, query, gateway.registry, gateway.runtime, access)
         try:
-            return _json(await encoded(request, (flag.name, tuple(query.items()), access), make))
+            return _json(request, flag, await encoded(request, (flag.name, tuple(query.items()), access), make))
         except GatewayError as error:
             return _failed(request, flag, error)
 
@@ -71,7 +71,7 @@ class _Lists(msgspec.Struct, frozen=True):
         if model is None:
             return in_dialect(request, await asyncio.to_thread(_unknown, request, name), flag)
         try:
-            return _json(flag.model_entry(model))
+            return _json(request, flag, flag.model_entry(model))
         except GatewayError as error:
             return _failed(request, flag, error)
 
@@ -134,6 +134,7 @@ def _listed(
         prices=per_token(priced) if priced else None,
         needs_own_key=provider.auth_mode == "passthrough" and not provider.has_credential,
         max_output=first.caps.max_output,
+        base=first.base if first.base != name else "",
     )
 
 
@@ -154,5 +155,7 @@ def _failed(request: web.Request, flag: Plugin, error: GatewayError) -> web.Resp
     return web.Response(status=status, headers=headers, body=body)
 
 
-def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, content_type="application/json")
+def _json(request: web.Request, flag: Plugin, body: bytes) -> web.Response:
+    """Return a list or an entry, with the request's id in the header that the clients of the API read."""
+    headers = flag.reply_headers(request[REQUEST_ID], None)
+    return web.Response(headers=headers, body=body, content_type="application/json")

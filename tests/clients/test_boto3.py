@@ -6,6 +6,7 @@ Every operation of the service `bedrock-runtime` is called.
 import asyncio
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from botocore.exceptions import ClientError, EventStreamError
@@ -38,6 +39,8 @@ from tests.clients.samples import (
 from tests.helpers.gateway import HAIKU, NOVA, SONNET, bedrock, gate
 
 ARN = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/mi1dadi0g15f"
+OPAQUE_ARN = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/aaaaaaaaaaaa"
+SYSTEM_ARN = "arn:aws-us-gov:bedrock:us-gov-west-1:123456789012:inference-profile/us-gov.amazon.nova-lite-v1:0"
 
 
 @pytest.fixture(params=["/bedrock", ""], ids=["under /bedrock", "at the root"])
@@ -139,6 +142,49 @@ async def test_the_granted_models_are_listed_as_inference_profiles(gw):
     profiles = [profile["inferenceProfileId"] for profile in listed["inferenceProfileSummaries"]]
     assert profiles == [HAIKU, SONNET, NOVA]
     assert (one["inferenceProfileId"], one["status"]) == (HAIKU, "ACTIVE")
+    assert all(reply["ResponseMetadata"]["RequestId"] for reply in (listed, one))
+
+
+async def test_a_profile_tells_its_model(tmp_path, bedrock_sim):
+    """Check the members from which LangChain and Claude Code learn the model behind a profile."""
+    entry = bedrock(bedrock_sim.url, models=[HAIKU, ARN, SYSTEM_ARN, OPAQUE_ARN], base_models={ARN: SONNET})
+    async with gate(tmp_path, {"bedrock": entry}) as gw:
+        client = connect(gw.url + "/bedrock", "bedrock")
+        read = partial(asyncio.to_thread, client.get_inference_profile)
+        profiles = [await read(inferenceProfileIdentifier=name) for name in (HAIKU, ARN, SYSTEM_ARN, OPAQUE_ARN)]
+        kinds = ("SYSTEM_DEFINED", "APPLICATION")
+        of_kind = [await asyncio.to_thread(client.list_inference_profiles, typeEquals=kind) for kind in kinds]
+        client.close()
+    names = ("inferenceProfileId", "inferenceProfileArn", "type")
+    assert [tuple(profile[name] for name in names) for profile in profiles] == [
+        (HAIKU, f"arn:aws:bedrock:::inference-profile/{HAIKU}", "SYSTEM_DEFINED"),
+        ("mi1dadi0g15f", ARN, "APPLICATION"),
+        ("us-gov.amazon.nova-lite-v1:0", SYSTEM_ARN, "SYSTEM_DEFINED"),
+        ("aaaaaaaaaaaa", OPAQUE_ARN, "APPLICATION"),
+    ]
+    assert [[model["modelArn"] for model in profile["models"]] for profile in profiles] == [
+        ["arn:aws:bedrock:::foundation-model/anthropic.claude-haiku-4-5-20251001-v1:0"],
+        ["arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-sonnet-4-5-20250929-v1:0"],
+        ["arn:aws-us-gov:bedrock:us-gov-west-1::foundation-model/amazon.nova-lite-v1:0"],
+        [],
+    ]
+    listed = [[one["inferenceProfileArn"] for one in page["inferenceProfileSummaries"]] for page in of_kind]
+    assert listed == [[f"arn:aws:bedrock:::inference-profile/{HAIKU}", SYSTEM_ARN], [ARN, OPAQUE_ARN]]
+
+
+async def test_the_arn_of_a_listed_profile_is_taken_for_its_model(gw, bedrock_sim):
+    control, client = connect(gw.url + "/bedrock", "bedrock"), connect(gw.url + "/bedrock")
+    listed = await asyncio.to_thread(control.list_inference_profiles)
+    arn = listed["inferenceProfileSummaries"][-1]["inferenceProfileArn"]
+    one = await asyncio.to_thread(control.get_inference_profile, inferenceProfileIdentifier=arn)
+    reply = await converse(client, modelId=arn)
+    with pytest.raises(client.exceptions.ResourceNotFoundException, match="not found or not granted"):
+        await converse(client, modelId=arn.replace(":::", ":us-east-1:123456789012:"))
+    control.close()
+    client.close()
+    assert (one["inferenceProfileId"], reply["stopReason"]) == (NOVA, "end_turn")
+    assert [seen.path for seen in bedrock_sim.requests] == [f"/model/{NOVA.replace(':', '%3A')}/converse"]
+    assert [record["model"] for record in await gw.calls(2)] == [NOVA, arn.replace(":::", ":us-east-1:123456789012:")]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

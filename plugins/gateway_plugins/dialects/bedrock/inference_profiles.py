@@ -1,15 +1,21 @@
-"""Bedrock's ListInferenceProfiles and GetInferenceProfile. Claude Code uses them to find models.
+"""Bedrock's ListInferenceProfiles and GetInferenceProfile. Claude Code and LangChain use them to find models.
+
+- Claude Code, LangChain and others take the model's id from the ARN in `models`, for example to find out which
+  parameters the model accepts. Without `models`, a profile whose ARN has no id is an unknown model to them.
+- A model whose name is no ARN gets an ARN without region and account. Calls accept this ARN too (`Catalog.find`).
 
 Source: botocore's service model of bedrock (InferenceProfileSummary).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
+from gateway.contract.capabilities import base_id, geo
 from gateway.contract.flag import ListedModel, ModelList
 
 LISTS: Final = tuple(
@@ -18,36 +24,52 @@ LISTS: Final = tuple(
     for prefix in ("/bedrock", "", "/bedrock/", "/")
 )
 _FLAGS: Final = frozenset({"bedrock_converse", "bedrock_model_invoke"})
-_TYPE: Final = "SYSTEM_DEFINED"
+_ARN: Final = re.compile(r"arn:(aws[a-z-]*):bedrock:([a-z0-9-]*):[0-9]*:([a-z-]+)/(.+)")
+"""Pattern for the ARN of a model. Its groups are the partition, the region, the type of the model and its id."""
+_APPLICATION: Final = "application-inference-profile"
 
 
 def model_list(models: Sequence[ListedModel], query: Mapping[str, str]) -> bytes:
     """Return the models on Bedrock as inference profiles.
 
-    The list is empty if `query` names another type than `SYSTEM_DEFINED`.
+    If `query` names a type (`SYSTEM_DEFINED` or `APPLICATION`), only profiles of this type are in the list.
     """
-    of_type = query.get("type", _TYPE) == _TYPE
-    profiles = [_profile(model) for model in models if of_type and _is_profile(model)]
-    return orjson.dumps({"inferenceProfileSummaries": profiles})
+    profiles = [_profile(model) for model in models if not model.alias_of and not _FLAGS.isdisjoint(model.flags)]
+    kind = query.get("type")
+    return orjson.dumps(
+        {"inferenceProfileSummaries": [profile for profile in profiles if kind in (None, profile["type"])]}
+    )
 
 
 def model_entry(model: ListedModel) -> bytes:
     return orjson.dumps(_profile(model))
 
 
-def _is_profile(model: ListedModel) -> bool:
-    return not model.alias_of and not _FLAGS.isdisjoint(model.flags)
-
-
 def _profile(model: ListedModel) -> dict[str, Any]:
     """Return an InferenceProfileSummary with the required fields (botocore's service model)."""
-    arn = model.name if model.name.startswith("arn:") else f"arn:aws:bedrock:::inference-profile/{model.name}"
+    partition = "aws-us-gov" if geo(model.name) == "us-gov" else "aws"
+    is_arn, arn = model.name.startswith("arn:"), _ARN.fullmatch(model.name)
+    is_application = arn is not None and arn[3] == _APPLICATION
+    name = arn[4] if arn and arn[3].endswith("inference-profile") else model.name
     return {
-        "inferenceProfileName": model.name,
-        "inferenceProfileId": model.name,
-        "inferenceProfileArn": arn,
+        "inferenceProfileName": name,
+        "inferenceProfileId": name,
+        "inferenceProfileArn": model.name if is_arn else f"arn:{partition}:bedrock:::inference-profile/{model.name}",
         "description": model.description or model.provider,
-        "models": [],
+        "models": _models(model.base or model.name, arn[1] if arn else partition, arn[2] if arn else ""),
         "status": "ACTIVE",
-        "type": _TYPE,
+        "type": "APPLICATION" if is_application else "SYSTEM_DEFINED",
     }
+
+
+def _models(name: str, partition: str, region: str) -> list[dict[str, str]]:
+    """Return the foundation model of a profile, with its ARN. Return [] if the configuration does not tell the model.
+
+    The region is "" if it is not known. AWS lists one ARN for each region of the profile.
+    """
+    model = base_id(name)
+    return (
+        []
+        if model.startswith("arn:")
+        else [{"modelArn": f"arn:{partition}:bedrock:{region}::foundation-model/{model}"}]
+    )

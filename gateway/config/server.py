@@ -39,7 +39,7 @@ class Listener:
     """The host without brackets. The value is "" if the listener is a unix socket."""
     port: int = 8080
     unix: str = ""
-    """The path of the unix socket. It is "" if the listener is an address."""
+    """The path of the unix socket. It is "" if the listener has a host and a port instead."""
     identity: Mode = "loopback"
     login: str = ""
     """The login of all callers in the mode `static`. It is "" in other modes. `groups` and `tags` are for this mode

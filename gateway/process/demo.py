@@ -46,7 +46,7 @@ NOVA: Final = ("amazon.nova-micro-v1:0", "amazon.nova-lite-v1:0", "amazon.nova-p
 
 
 class Places(NamedTuple):
-    """A group of AWS regions whose inference profiles have the same prefixes and whose prices are in the same list."""
+    """A group of AWS regions with the same prefixes of inference profiles and the same price list."""
 
     region: str
     """The prefix of the region names, such as `eu-`."""
@@ -79,8 +79,9 @@ def demo(registry: Registry, *, state: Path, listen: Listener | None, real: bool
 
     If `sample` is True, a new store first gets a month of invented calls.
 
-    The real Bedrock needs environment variables, and the simulated Bedrock needs botocore. If one of these is missing,
-    print one line to standard error and return 2.
+    If `real` is True, the demo calls the real Bedrock, which needs environment variables. Otherwise it calls a
+    simulated Bedrock, which needs botocore. If the variables or botocore are missing, print one line to standard error
+    and return 2.
     """
     missing = [name for name in ("AWS_BEARER_TOKEN_BEDROCK", "AWS_REGION") if real and not os.environ.get(name)]
     if missing:

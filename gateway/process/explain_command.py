@@ -41,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def caller(options: argparse.Namespace) -> Identity:
     """Return the caller that the options name.
 
-    Raises `BadName` if the name of the caller or the model is blank, too long or not printable. Also raises `BadName`
+    Raises `BadName` if the caller's name or the model's name is blank, too long or not printable. Also raises `BadName`
     if no single caller can have the given login, groups and tags together.
     """
     # with "" as their default, argparse would take an empty name for a missing option

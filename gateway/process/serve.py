@@ -125,8 +125,8 @@ async def listening(
     `hurry` is an event that ends the wait for calls in flight. `workers` are the options of the worker processes, or
     None if this process itself serves the calls.
 
-    At the end of the block, stop accepting connections, and wait at most `drain_seconds` for calls in flight. Then
-    cancel the calls that are left, and close everything.
+    At the end of the `async with` block, stop accepting connections, and wait at most `drain_seconds` for calls in
+    flight. Then cancel the calls that are left, and close everything.
     """
     modes, (taker, passed) = Modes(log), inherited
     async with AsyncExitStack() as opened:
@@ -180,8 +180,8 @@ async def _end(running: Running, runner: web.AppRunner, drain_seconds: float) ->
 
 @contextmanager
 def _starting() -> Iterator[None]:
-    """Replace an error of the `with` block by `CannotStart` with the same message. The block starts a part of the
-    gateway.
+    """Raise `CannotStart` with the same message if the `with` block, which starts a part of the gateway, raises an
+    error.
     """
     try:
         yield
@@ -219,7 +219,7 @@ def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: li
 
 
 async def _serve_metrics(running: Running, bounds: Sequence[Bound], modes: Modes) -> None:
-    """Serve the metrics on a separate listener, if there is one."""
+    """Serve the metrics on a separate listener, if the configuration has one."""
     for bound in bounds:
         running.metrics.callback(bound.socket.close)
         running.metrics_bounds.append(bound)

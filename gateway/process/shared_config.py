@@ -5,7 +5,7 @@ reached.
 
 - All gateways use the newest version in the database. A gateway writes it into its own file, and loads the file.
 - An admin's save is added to the database before it is used. If another gateway was faster, the save is refused.
-- An edited file is used at once, as without the database, and then added to the database.
+- An edited file is used at once, and its text is then added to the database.
 - If a file was edited while another gateway added a version, that version replaces the edit. The edit is kept in the
   state folder, and the log says so.
 - If this gateway cannot use a version, its file stays unchanged. For example, a plugin may not be installed here.

@@ -120,8 +120,8 @@ def address(postgres: Postgres, server: PostgresServer) -> Address:
 def store_name(config: Config, state: Path) -> str:
     """Return a name of the store, without a password.
 
-    A process that is to replace a running gateway sends its name of the store to the gateway. The gateway refuses if
-    its own name is different, because both processes must use the same store.
+    A new process that is to replace a running gateway must use the same store. So the new process sends its name of the
+    store, and the running gateway refuses if its own name of the store is different.
     """
     postgres = config.storage.postgres
     if postgres is None:

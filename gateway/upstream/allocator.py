@@ -5,8 +5,8 @@ memory of freed bodies then stays in the pools: after 64 concurrent translated c
 There are two ways to return it (mallopt(3), malloc_trim(3)):
 
 - `map_large_blocks` makes glibc map each large block separately, and unmap it when it is freed. But every page of a new
-  block then causes a page fault, which makes a copy of 4 MB 25 times as slow. This is for processes without an event
-  loop.
+  block then causes a page fault, which makes a copy of 4 MB 25 times as slow. Processes without an event loop use this
+  function.
 - `freed_memory_returned` lets glibc keep large blocks in its pools, and regularly returns what is free in them. A call
   with an image of 4 MB then takes half of the CPU time.
 """

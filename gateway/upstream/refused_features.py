@@ -25,8 +25,8 @@ class RefusedFeatures(msgspec.Struct):
 
     clock: Callable[[], float] = monotonic
     _refused: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = msgspec.field(default_factory=OrderedDict)
-    """The names of the features that a provider has refused for a model, with the time of the refusal by `clock`. The
-    key is (provider, model), and the value is (time, names).
+    """Maps (provider, model) to (time, names): the names of the features that the provider has refused for the model,
+    and the time of the refusal. `clock` measures this time.
     """
 
     def of(self, provider: str, model: str) -> tuple[str, ...]:

@@ -73,7 +73,9 @@ _IN_COMMENT: Final = (
     re.compile(r"\b(?P<secret>(?:sk-|ABSK|AKIA|ASIA|AIza|bedrock-api-key-)[\w+/=-]{12,})"),
     *_IN_URL,
 )
-"""Secrets in comments: values of keys that were commented out, API keys with a well-known prefix, and parts of URLs."""
+"""Patterns for secrets in comments: values of keys that were commented out, API keys with a well-known prefix, and
+parts of URLs.
+"""
 _DIGIT: Final = re.compile(r"[0-9]")
 _HEADER_IN_COMMENT: Final = re.compile(r"(?<!\\)\"(?P<name>[\w-]+)\s*:\s*(?P<secret>(?:[^\"\\\n]|\\.)+)\"")
 

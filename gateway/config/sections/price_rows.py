@@ -1,6 +1,6 @@
 """The rows of an operator's price file, as pydantic models.
 
-They have the same form as the rows in `gateway/money/prices/table.json`. The file is read in `prices.py`.
+The rows have the same form as those in `gateway/money/prices/table.json`. The operator's file is read in `prices.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The deprecated section `temp_grants`: grants as older versions of Aperture had them.
 
-The grants are converted to the same values as current grants.
+They are read into the same type as current grants (`model.Grant`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The commands `irisgate doctor`, `irisgate backup` and `irisgate restore`, which are about a state folder."""
+"""The commands `irisgate doctor`, `irisgate backup` and `irisgate restore`, which work on a state folder."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Checks of the state folder: its permissions and its disk, the journal, the database, the quotas and the clock.
 
-With `repair`, damaged files are kept in a separate folder, and new files are made from the readable parts
-(`store/repair.py`).
+A repair moves damaged files into a separate folder, and makes new files from the readable parts (`store/repair.py`).
 """
 
 from __future__ import annotations

@@ -152,7 +152,10 @@ def _hashes(data: bytes) -> dict[str, str]:
 
 
 def address(bucket: S3Bucket, name: str) -> tuple[str, str]:
-    """Return the base URL of requests to a bucket, and the percent-encoded path of an object below it."""
+    """Return the base URL of requests to a bucket, and the path of an object, which is appended to this URL.
+
+    The path is percent-encoded.
+    """
     key = quote(f"{bucket.prefix}/{name}" if bucket.prefix else name, safe="/-._~")
     if bucket.is_path_style:
         return bucket.endpoint, f"/{quote(bucket.name, safe='-._~')}/{key}"

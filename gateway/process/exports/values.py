@@ -105,7 +105,9 @@ def _capture(record: Record, bodies: CapturedBodies, cost: dict[str, Any] | None
 
 
 def _body(which: str, body: CapturedBody) -> dict[str, Any]:
-    """Return the members for a request or a response: its headers, and its body as a text, or else as bytes."""
+    """Return the fields of a request or a response: its headers, and its body. The body is a text, or bytes if it is
+    not UTF-8.
+    """
     shown = body.as_dict()
     is_text = shown["encoding"] == "utf-8"
     return {

@@ -6,7 +6,7 @@ replaces it.
 - The numbers of models, keys and sessions are limited by the modules that keep them.
 - The memory is a part of `State` with a version of its own. A process that cannot read it logs why, and starts without
   it.
-- If a provider is now reached by other settings, such as another key, it starts as healthy.
+- If the new process reaches a provider by other settings, such as another key, the provider starts as healthy.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Memory(msgspec.Struct, frozen=True, kw_only=True):
     sessions: tuple[StickySession, ...]
     pools: tuple[PoolState, ...]
     refused_keys: dict[str, list[str]]
-    """The names of the keys that providers refused (`RefusedKeys`), by the provider's id."""
+    """Maps a provider's id to the names of the keys that the provider refused (`RefusedKeys`)."""
 
 
 class _Version(msgspec.Struct, frozen=True):

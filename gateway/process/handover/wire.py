@@ -61,7 +61,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     sync: bool
     lends: bool = False
     """Whether the new process can give slices (parts) of quota balances to workers of the old process. Earlier releases
-    cannot. If the old process has workers, it declines such a hand-over.
+    cannot. If the new process cannot, an old process with workers declines the hand-over.
     """
 
 

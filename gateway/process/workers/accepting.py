@@ -61,7 +61,7 @@ class BalancedServer:
             self._timer = None
 
     def _listen(self) -> None:
-        """Accept as soon as a connection waits."""
+        """Accept connections as soon as one waits in the queue of the socket."""
         self._timer = None
         self._loop.add_reader(self._listening.fileno(), self._accept_some)
 

@@ -97,7 +97,7 @@ class Hub:
         return len(self._ready)
 
     def answer(self, spool: str, message: Message) -> None:
-        """Answer a worker's question. Other messages are ignored."""
+        """Answer a worker's question, or keep the bodies of a call that the worker sent. Other messages are ignored."""
         channel = self._channels.get(spool)
         if channel is None:
             return
@@ -150,10 +150,10 @@ class Hub:
         return self._send(spool, Free(bucket))
 
     def _send(self, spool: str, message: Message) -> bool:
-        """Send a message about a bucket to a worker.
+        """Send a message about a bucket to a worker. Return False if the message cannot be sent.
 
-        Return True if the message was sent, and also if the worker has ended, but its slices (parts) of balances have
-        not been taken back yet. Return False otherwise.
+        The result is also True if the worker has ended, but its slices (parts) of balances have not been taken back
+        yet.
         """
         if (channel := self._channels.get(spool)) is None:
             return spool in self._ended

@@ -144,7 +144,7 @@ class Recall(msgspec.Struct, frozen=True, tag=True):
 
 
 class Free(msgspec.Struct, frozen=True, tag=True):
-    """The keeper's message to a worker: a bucket may have enough again for calls that were refused.
+    """The keeper's message to a worker: a quota bucket that refused calls of the worker may have enough for them now.
 
     The bucket was refilled, or other workers gave parts of its balance back.
     """

@@ -150,7 +150,10 @@ def _by_name(parts: Iterable[Families]) -> dict[str, list[Family]]:
 
 
 def _joined(of_one: Sequence[Family]) -> Family:
-    """Return one family with the joined values of several processes. All given families have the same name."""
+    """Return one family for the families of several processes, which all have the same name.
+
+    The values of series with the same name and labels are joined as `Rule` says.
+    """
     first = of_one[0]
     if len(of_one) == 1:
         return first

@@ -47,7 +47,7 @@ class WorkerMetrics(msgspec.Struct, frozen=True):
 
     families: list[Family]
     reserved: dict[str, int]
-    """The amounts that the calls in flight have reserved in buckets of money, by bucket."""
+    """Maps the name of a money bucket to the amount that the calls in flight have reserved in the bucket."""
 
 
 _METRICS: Final = msgspec.json.Decoder(WorkerMetrics)
@@ -64,10 +64,10 @@ class WorkerState(msgspec.Struct, frozen=True):
     calls: tuple[LiveCall, ...]
     standings: tuple[Standing, ...]
     refused_keys: dict[str, list[str]]
-    """The names of the refused keys, by provider."""
+    """Maps a provider's id to the names of the keys that the provider refused."""
     disk_fault: str
     reserved: dict[str, int]
-    """The amounts that the calls in flight have reserved in buckets of money, by bucket."""
+    """Maps the name of a money bucket to the amount that the calls in flight have reserved in the bucket."""
 
 
 _STATE: Final = msgspec.json.Decoder(WorkerState)

@@ -41,7 +41,9 @@ class Obtained(NamedTuple, Generic[T]):
 
     value: T
     expires_at: float = inf
-    """Unix time in seconds, by the provider's clock. It is infinite for a credential that does not expire."""
+    """Unix time in seconds, by the provider's clock, at which the credential expires. The time is infinite if it never
+    expires.
+    """
 
 
 class Renewed(Generic[T]):

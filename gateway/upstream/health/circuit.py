@@ -39,7 +39,8 @@ FIRST_SHARE: Final = 0.1
 
 
 class CircuitState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a circuit that is not closed, as it is handed over to the process that replaces this one.
+    """The state of a circuit that does not let every attempt pass, as it is handed over to the process that replaces
+    this one.
 
     It does not contain the counts of attempts in the window. All times are durations in seconds, because two processes
     may have different clocks.
@@ -204,7 +205,7 @@ class Circuit:
 
         - A half-open circuit becomes open. The next attempt makes it half open again.
         - An open circuit stays open at most as long as the settings of this process allow.
-        - If these settings switch the circuit breaker off, nothing is changed.
+        - If these settings switch the circuit breaker off, the circuit stays closed.
         """
         if not self.settings.enabled:
             return

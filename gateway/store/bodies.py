@@ -97,8 +97,9 @@ class Bodies:
         self._report_at = 0.0
         self._expire_at = 0.0
         self._lock = threading.Lock()
-        """Lets one connection of this process be open at a time. Otherwise, many reads could keep the file locked until
-        a write fails, because each connection that is opened or closed may take the file's exclusive lock."""
+        """A lock that is held while a connection is open, so that this process has one connection at a time. Otherwise,
+        many reads could keep the file locked until a write fails, because each connection that is opened or closed may
+        take the file's exclusive lock."""
         self._thread = threading.Thread(target=self._run, name="bodies", daemon=True)
 
     def start(self) -> None:

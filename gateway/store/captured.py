@@ -24,7 +24,7 @@ class CapturedBody(msgspec.Struct, frozen=True):
     """True if the body was longer than the maximum length, so that `body` is not all of it."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the values for JSON.
+        """Return the headers and the body in a form that JSON can represent.
 
         The body is text if it is valid UTF-8, and else base64. `encoding` says which of the two.
         """

@@ -117,7 +117,7 @@ class DiskSync:
         self._journal.flushed(files.end)
 
     def _failed(self, error: OSError | StoreFailed) -> StoreFailed:
-        """Record that a flush failed, and return the exception to raise for the calls that wait for it.
+        """Record that a flush failed, and return the exception to raise for the calls that wait for this flush.
 
         Of several failures in a row, only the first is logged.
         """

@@ -52,7 +52,7 @@ class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The part of the balance below one nanodollar: the numerator of a fraction of a nanodollar. The denominator is the
     period of the bucket's rule."""
     at: float
-    """Unix time of the change in seconds."""
+    """Time of the change, as Unix time in seconds."""
     terms: str = ""
     """The rule by which the balance refills (`money.quotas.buckets.Rule.terms`). It is "" in lines of older
     releases.
@@ -131,7 +131,8 @@ class Bill(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Cost of the call in nanodollars."""
     estimated: bool = False
     others: tuple[Bill, ...] = ()
-    """Bills of the other attempts, if several attempts of the call are charged."""
+    """The bills of the other attempts, if several attempts of the call are charged. This bill is then for one attempt.
+    """
 
 
 class Charged(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -14,7 +14,7 @@ from typing import Final
 _BOUNDS: Final = (
     50, 89, 158, 281, 500, 889, 1581, 2812, 5000, 8891, 15811, 28117, 50000, 88914, 158114, 281171, 500000,
 )  # fmt: skip
-"""Upper bounds in milliseconds of the buckets of durations, in the release that introduced this migration."""
+"""Upper bounds in milliseconds of the buckets that durations had in the release that introduced this migration."""
 _KEY: Final = "identity, provider, model, agent, api, status, outcome"
 _USAGE: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning")
 _SUMS: Final = (*_USAGE, "known_cost", "cost_unknown_calls", "estimated_calls", "cache_saved", "duration_ms")

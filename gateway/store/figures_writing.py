@@ -133,7 +133,7 @@ def _add_to_tables(connection: Connection, tables: Mapping[str, Unit], quarters:
 
 
 def _summed(rows: Rows, unit: Unit) -> Rows:
-    """Return the rows summed by a longer unit of time."""
+    """Return `rows` added up by `unit`, a longer unit of time than that of `rows`."""
     starts = {time: unit.start(time) for time in {time for time, _ in rows}}
     if len(set(starts.values())) == len(starts):
         # most batches are within a quarter hour, and their rows have nothing to add

@@ -89,11 +89,10 @@ def recount_texts(connection: Connection) -> None:
 
 
 def missing(connection: Connection, table: str) -> Missing:
-    """Return the series that have a count in the table `table` which is lower than the count that the stored calls
-    yield.
+    """Return the series whose count in the table `table` is lower than the count that the stored calls yield.
 
-    The table `figures_quarter` counts calls, `tools_quarter` uses of tools, and `errors_quarter` errors, each by
-    quarter hours.
+    The counts are by quarter hours. The table `figures_quarter` counts calls, `tools_quarter` uses of tools, and
+    `errors_quarter` errors.
     """
     number, condition = _COUNTS[table]
     same = " AND ".join(f"s.{name} = counted.{name}" for name in Series._fields)

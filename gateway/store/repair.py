@@ -271,9 +271,8 @@ def _is_readable(source: sqlite3.Connection, query: str, key: int) -> bool:
 
 
 def _complete(connection: sqlite3.Connection) -> None:
-    """Add the missing sessions and sums of the stored calls.
-
-    Before that, delete the rows of `session_models` and `session_tools` whose sessions are missing.
+    """Delete the rows of `session_models` and `session_tools` whose sessions are missing. Then add the missing sessions
+    and sums of the stored calls.
     """
     for table in ("session_models", "session_tools"):
         connection.execute(f"DELETE FROM {table} WHERE session NOT IN (SELECT n FROM sessions)")  # noqa: S608 (our own)

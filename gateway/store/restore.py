@@ -58,7 +58,7 @@ configuration."""
 
 
 class Restored(msgspec.Struct, frozen=True):
-    """The result of a restoration."""
+    """The result of a restoration: what the backup contained, and where the old files are."""
 
     manifest: Manifest
     former: Path | None

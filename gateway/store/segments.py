@@ -18,9 +18,9 @@ from gateway.telemetry.log import Logger
 UNREADABLE: Final = "unreadable"
 """Name of the file with the lines that could not be read. Lines of a later release may be among them."""
 SPOOL_PREFIX: Final = "replaced-"
-"""The beginning of the names of spools. A spool is a folder in the journal's folder, with the journal of another
-process: a replaced process or a worker. The process that has the journal's folder charges and stores the calls in its
-spools."""
+"""The beginning of the names of spools. A spool is a folder with the journal of a replaced process or of a worker. It
+lies in the folder of the main journal. The process that writes the main journal charges and stores the spool's calls.
+"""
 _SUFFIX: Final = ".jsonl"
 _NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
 """Pattern of the names of the journal's files. Other files in the folder are ignored."""

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 _LARGEST: Final = 2**63 - 1
 _LOWER: Final = 2**32 - 1
-"""The lower half of the bits of an integer."""
+"""Bit mask of the lower 32 bits of a 64-bit integer."""
 
 
 class Rows(Protocol):

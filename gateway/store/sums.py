@@ -109,7 +109,7 @@ class Sums(msgspec.Struct):
     sessions: dict[tuple[str, str], SessionShare] = msgspec.field(default_factory=dict)
     """The amounts that are added to sessions, by (identity, session id)."""
     figures: dict[Group, Sequence[int]] = msgspec.field(default_factory=dict)
-    """Values of the columns `FIGURES`, by the key of the row."""
+    """Values of the columns `FIGURES`, by quarter hour and series (`Group`)."""
     tools: Counter[tuple[Group, str]] = msgspec.field(default_factory=Counter)
     """Number of times that models called each tool. A key is a `Group` (quarter hour and series) and the name of a
     tool."""

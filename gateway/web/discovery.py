@@ -35,7 +35,9 @@ async def to_pages(request: web.Request) -> web.Response:
 
 
 def access_of(request: web.Request) -> Access | web.Response:
-    """Return the access of the caller, or the refusal of a caller without a role."""
+    """Return what the caller may access. For a caller without a role, return the error response that refuses the
+    request.
+    """
     identity = identity_of(request)
     access = None if identity is None else request.app[GATEWAY].runtime.grants.access(identity)
     return json_error(403, "access denied: no role granted") if access is None or access.role is None else access

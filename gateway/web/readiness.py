@@ -122,7 +122,7 @@ class Readiness:
             await asyncio.sleep(WATCH_SECONDS)
 
     def close(self) -> None:
-        """Let the thread end, without waiting for a running test of the disk."""
+        """End the thread that tests the disk, without waiting for a running test."""
         self._thread.shutdown(wait=False)
 
     async def look(self) -> Mapping[str, Fault]:

@@ -25,7 +25,9 @@ class ReadingTimer:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, transport: asyncio.Transport) -> None:
-        """Begin to check the client's reading, because the send buffer is full. Do nothing if the timer runs."""
+        """Begin to check how fast the client reads. Call this when the send buffer is full. Do nothing if the timer
+        already runs.
+        """
         if self._timer is None:
             self._expect(transport)
 

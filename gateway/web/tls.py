@@ -27,7 +27,8 @@ CLOSE_SECONDS: Final = 5.0
 BUFFER_BYTES: Final = 32 * 1024
 """Size of a connection's buffer for received bytes. asyncio's default is 256 KB."""
 _HANDSHAKE: Final = 0x16
-"""The first byte of a TLS connection: the type of a handshake record (RFC 8446, 5.1)."""
+"""The first byte of a TLS connection: the type of a handshake record (RFC 8446, 5.1). Plain HTTP begins with another
+byte."""
 _PLAIN: Final = b'{"error":"the listener %s speaks TLS, and the request is plain HTTP; use https://"}'
 _PLAIN_HEAD: Final = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n"

@@ -157,7 +157,7 @@ async def _awaited(work: Awaitable[T]) -> T:
 
 
 def _seconds(role: Role) -> float:
-    """Return the maximum number of seconds for one statement."""
+    """Return the maximum number of seconds that a statement may take on a connection with this role."""
     return REPAIR_SECONDS if role in ("doctor", "repair") else STATEMENT_SECONDS
 
 

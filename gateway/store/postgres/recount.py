@@ -1,4 +1,4 @@
-"""Finds sums in PostgreSQL that count fewer calls than are stored, and counts them again, for `irisgate doctor`.
+"""Finds and corrects sums in PostgreSQL that count fewer calls than are stored, for `irisgate doctor`.
 
 - A sum that counts more calls than are stored is right, because sums outlive their calls.
 - Gateways that share the database may serve during the repair. The repair is one transaction that holds the lock for

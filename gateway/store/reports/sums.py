@@ -232,7 +232,7 @@ def tables_for(selection: Selection, by: str) -> Mapping[str, Unit]:
 SUMMED_AMOUNTS: Final = ", ".join(f"sum({sql})" for sql in _AMOUNTS.values())
 _LATENCIES: Final = ", ".join(f"sum(f.{name})" for name in (*DURATIONS, *FIRST_EVENTS))
 SUMMED: Final = f"{SUMMED_AMOUNTS}, {_LATENCIES}"
-"""SQL of the sums that `amounts_of` reads."""
+"""SQL expressions for the sums in a row, from which `amounts_of` makes an `Amounts`."""
 _NO_COUNTS: Final = (0,) * len(DURATIONS)
 _SIZE: Final = len(_AMOUNTS) + len(DURATIONS) + len(FIRST_EVENTS)
 

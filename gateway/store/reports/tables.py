@@ -48,11 +48,11 @@ def table_rows(connection: Connection, selection: Selection, by: Dimension, *, l
 
 
 def _quarters(connection: Connection, selection: Selection, by: str, names: AbstractSet[str]) -> Mapping[str, int]:
-    """Return, for each name in the column `by`, the start of the quarter hour of its last call, as Unix time in
-    milliseconds.
+    """Return, for each of `names`, the start of the quarter hour of its last call, as Unix time in milliseconds.
 
-    Names without calls are left out. For each name, the last month with a call is found first, then the last day of
-    this month with a call, and so on down to the quarter hour. All names are looked up together.
+    The names are values of the column `by`. Names without calls are left out. For each name, the last month with a call
+    is found first, then the last day of this month with a call, and so on down to the quarter hour. All names are
+    looked up together.
     """
     where, values = conditions(selection)
     known = connection.execute(f"SELECT s.n, {by} FROM series s WHERE {where}", values)  # noqa: S608 (our own names)

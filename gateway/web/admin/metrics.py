@@ -60,7 +60,7 @@ async def _render(request: web.Request) -> web.Response:
 async def serving(
     gateway: Gateway, listening: socket, modes: Modes, connections: Connections, readiness: Readiness
 ) -> AsyncIterator[None]:
-    """Serve only the metrics and health checks, on a separate listening socket."""
+    """Serve the metrics and health checks, and nothing else, on a separate listening socket until the block ends."""
     app = web.Application(middlewares=[_own_machine(modes)])
     app[GATEWAY] = gateway
     app[READINESS] = readiness

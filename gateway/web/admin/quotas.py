@@ -173,8 +173,8 @@ async def levels_of(gateway: Gateway, identity: Identity, *, everybody: bool) ->
 
 
 async def _look(gateway: Gateway) -> None:
-    """Ask the database for the balances that several gateways share, and the workers for the amounts that their calls
-    have reserved.
+    """Bring the balances and the reserved amounts up to date. The database is asked for balances that several gateways
+    share, and the workers for the amounts that their calls have reserved.
     """
     await asyncio.gather(gateway.keeper.look(), gateway.refresh())
 

@@ -108,7 +108,7 @@ def require_term(rights: HeaderRights, term: str) -> None:
 
 
 def _header(request: web.Request) -> dict[str, str | int]:
-    """Return the filter by a header, or {} if the query has none."""
+    """Return the filter by a recorded header that the query asks for, or {} if it asks for none."""
     if not (text := request.query.get(HEADER)):
         return {}
     require_term(header_rights(request), term := parse_term(text))

@@ -22,7 +22,8 @@ TOP: Final = 12
 BOTTOM: Final = 26
 """Pixels below the plot. The labels of the columns are there."""
 COLOURS: Final = 6
-"""Number of series with a colour of their own. All further series are added up, and their sum has one more colour."""
+"""Number of series in a chart that have a colour of their own. All further series are added up to one series, which has
+one more colour."""
 _TICKS: Final = 4
 """Approximate number of steps of the vertical axis."""
 _STEPS: Final = (1, 2, 5, 10)

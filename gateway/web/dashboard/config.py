@@ -74,7 +74,7 @@ class Form(msgspec.Struct, frozen=True):
 
 
 class Editor(msgspec.Struct, frozen=True):
-    """An admin's request for the page that edits the configuration's file, and the file as the page shows it."""
+    """A request for the page Configuration by an admin, with what is needed to make the page."""
 
     request: web.Request
     identity: Identity

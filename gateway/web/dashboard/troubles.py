@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 from gateway.call.context import Gateway
 
 LEAST_CALLS: Final = 10
-"""Minimum number of calls in the last five minutes for errors of calls to be shown as a trouble."""
+"""Failed calls are shown as a trouble only if there were at least this number of calls in the last five minutes."""
 MANY_ERRORS: Final = 0.2
-"""Fraction of the calls in the last five minutes. If as many calls or more failed, the page shows this as a trouble."""
+"""A trouble is shown if at least this fraction of the calls in the last five minutes failed."""
 _PROVIDERS: Final = ("/ui/providers", "Models and providers")
 
 

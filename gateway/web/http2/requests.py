@@ -28,7 +28,7 @@ _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 OF_CONNECTION: Final = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 """Headers about the connection, which HTTP/2 forbids (RFC 9113, 8.2.2)."""
 _SPECIAL: Final = frozenset({b"host", b"cookie"})
-"""Headers that `http1_head` does not copy one by one: `host`, and the `cookie` headers, which become one header."""
+"""Headers that `http1_head` writes separately: it writes one `host` header, and joins all `cookie` headers into one."""
 
 
 class MalformedRequest(Exception):

@@ -165,7 +165,7 @@ class Stream(asyncio.Transport):
         return self._is_sent
 
     def sent(self, *, is_end: bool) -> None:
-        """Record that the unsent bytes have been sent. `is_end` is true for the end of the reply."""
+        """Record that a frame of the reply has been sent. `is_end` is true for the last frame of the reply."""
         if is_end:
             self._is_sent = True
             self._finish()

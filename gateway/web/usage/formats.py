@@ -31,7 +31,9 @@ def truncated(rows: Sequence[UsageRow]) -> bool:
 
 
 def as_json(wanted: UsageRequest, rows: Sequence[UsageRow]) -> bytes:
-    """Return the answer in JSON. `from` and `to` are the first and last day or hour; null if the range is open."""
+    """Return the answer in JSON. `from` and `to` are the first and last day or hour of the range. An open end of the
+    range is null.
+    """
     document: dict[str, Any] = {
         "usage": [row.as_dict() for row in rows],
         "next": None,

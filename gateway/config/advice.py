@@ -26,6 +26,7 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
     "bedrock-us": frozenset({"", "us", "global"}),
     "bedrock-eu": frozenset({"", "eu", "global"}),
     "bedrock-ap": frozenset({"", "apac", "jp", "au", "in", "global"}),
+    "bedrock-us-gov": frozenset({"", "us-gov"}),
 }
 """Maps a price list to the region prefixes of the model ids in this list. "" stands for an id without a prefix.
 

@@ -63,6 +63,7 @@ def advise_bedrock(provider: Provider, prices: Prices, report: Report) -> None:
         report.warn((*path, "baseurl"), f'"{region}" is no region of AWS{report.hint(region, _NEAR)}')
     else:
         _models_of_elsewhere(provider, region, report)
+        _prices_of_elsewhere(provider, region, prices, report)
 
 
 def _models_of_elsewhere(provider: Provider, region: str, report: Report) -> None:
@@ -72,6 +73,20 @@ def _models_of_elsewhere(provider: Provider, region: str, report: Report) -> Non
         if fitting and prefix in _LOCAL and prefix not in fitting:
             place = ("providers", provider.id, "models", index)
             report.warn(place, f'"{prefix}." is no prefix for the region {region}; models there begin with others')
+            return
+
+
+def _prices_of_elsewhere(provider: Provider, region: str, prices: Prices, report: Report) -> None:
+    """Warn if a model of AWS GovCloud has the price of other regions, which is lower.
+
+    This concerns models whose id has no region prefix.
+    """
+    if provider.cost_basis not in {"bedrock", "bedrock-us"} or not region.startswith("us-gov-"):
+        return
+    for model in provider.models:
+        if not geo(model) and not model.startswith("arn:") and prices.of(provider, model) is not None:
+            message = f'has no prices of {region}, which "{model}" needs; write "bedrock-us-gov"'
+            report.warn(("providers", provider.id, "cost_basis"), message)
             return
 
 

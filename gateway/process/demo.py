@@ -59,7 +59,7 @@ class Places(NamedTuple):
 
 
 PLACES: Final = (
-    Places("us-gov-", "us-gov", "", "bedrock"),
+    Places("us-gov-", "us-gov", "", "bedrock-us-gov"),
     Places("us-", "us", "us", "bedrock-us"),
     Places("eu-", "eu", "eu", "bedrock-eu"),
     Places("ap-northeast-1", "jp", "apac", "bedrock-ap"),

@@ -56,6 +56,10 @@ def test_a_key_file_that_everybody_reads_is_told_of(tmp_path, mode, count):
         (bedrock("eu-west-1", models=[CLAUDE.format("us")]), 'models[0]: "us." is no prefix for the region eu-west-1'),
         (bedrock("us-west-2", models=["m", CLAUDE.format("eu")]), 'models[1]: "eu." is no prefix'),
         (bedrock("ap-south-1", models=[CLAUDE.format("us")]), '"us." is no prefix for the region ap-south-1'),
+        (
+            bedrock("us-gov-west-1", models=["amazon.nova-lite-v1:0"], cost_basis="bedrock-us"),
+            'cost_basis: has no prices of us-gov-west-1, which "amazon.nova-lite-v1:0" needs; write "bedrock-us-gov"',
+        ),
         (bedrock(models=[ARN]), "models[0]: the ARN says neither price nor abilities"),
     ],
 )
@@ -69,6 +73,8 @@ def test_a_bedrock_that_cannot_be_called_as_it_is_written_is_told_of(provider, m
     [
         bedrock(models=[CLAUDE.format("us"), CLAUDE.format("global")]),
         bedrock("us-gov-west-1"),
+        bedrock("us-gov-west-1", models=["amazon.nova-lite-v1:0"], cost_basis="bedrock-us-gov"),
+        bedrock("us-gov-west-1", models=[CLAUDE.format("us-gov")], cost_basis="bedrock"),
         bedrock("eu-central-1", models=[CLAUDE.format("eu")]),
         bedrock("ca-central-1", models=[CLAUDE.format("us")]),
         bedrock("ap-northeast-1", models=[CLAUDE.format("apac"), CLAUDE.format("jp")]),

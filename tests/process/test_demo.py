@@ -11,7 +11,7 @@ from gateway.process.demo import CLAUDE, NOVA, PLACES, model_names
 REGIONS = {
     # region: (Claude's prefix, Nova's, price list)
     "us-east-1": ("us.", "us.", "bedrock-us"),
-    "us-gov-west-1": ("us-gov.", "", "bedrock"),
+    "us-gov-west-1": ("us-gov.", "", "bedrock-us-gov"),
     "eu-central-1": ("eu.", "eu.", "bedrock-eu"),
     "ap-northeast-1": ("jp.", "apac.", "bedrock-ap"),
     "ap-southeast-2": ("au.", "apac.", "bedrock-ap"),

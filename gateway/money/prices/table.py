@@ -35,6 +35,7 @@ BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "bedrock-us": ("bedrock", "us"),
         "bedrock-eu": ("bedrock", "eu"),
         "bedrock-ap": ("bedrock", "apac"),
+        "bedrock-us-gov": ("bedrock", "us-gov"),
         "azure": ("azure", ""),
         "azure-eu": ("azure", "eu"),
         "openrouter": ("openrouter", ""),
@@ -44,7 +45,7 @@ BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 """Maps each price list (`cost_basis`) to a pair: the book (the prices of one seller), and the region.
 
 The region applies to models whose id does not begin with a region. The price lists have the names that Aperture
-(another AI gateway) gives them.
+(another AI gateway) gives them, except `bedrock-us-gov`, the list of AWS GovCloud.
 """
 ONE_PRICE: Final = frozenset({"bedrock"})
 """Sellers whose price without a region also applies in a region for which the model has no separate price.
@@ -223,11 +224,16 @@ def _places(basis: str, model: str) -> list[tuple[str, str, str]]:
     if basis not in BASES:
         return []
     book, region = BASES[basis]
-    name, own = base_id(model), geo(model) if book == "bedrock" else ""
+    name, own = base_id(model), _region(model) if book == "bedrock" else ""
     if book != "bedrock":
         name = model if book in {"openrouter", "vercel"} else name
     regions = [own] if own else [region, ""] if book in ONE_PRICE else [region]
     return [(book, where, name) for where in dict.fromkeys(regions)]
+
+
+def _region(model: str) -> str:
+    """Return the region of a Bedrock model's price: its prefix, or `us-gov` for an ARN of AWS GovCloud, or ""."""
+    return geo(model) or ("us-gov" if model.startswith("arn:aws-us-gov:") else "")
 
 
 @cache

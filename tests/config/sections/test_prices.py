@@ -133,6 +133,7 @@ def cost_warnings(**members):
         ("bedrock-us", "us-gov.amazon.nova-lite-v1:0", False), ("bedrock-ap", "jp.amazon.nova-lite-v1:0", True),
         ("bedrock-us", "global.amazon.nova-lite-v1:0", True), ("bedrock-us", "us.amazon.nova-lite-v1:0", True),
         ("bedrock-us", "amazon.nova-lite-v1:0", True), ("bedrock", "us.amazon.nova-lite-v1:0", True),
+        ("bedrock-us-gov", "amazon.nova-lite-v1:0", True), ("bedrock-us-gov", "us.amazon.nova-lite-v1:0", False),
         ("openai", "us.amazon.nova-lite-v1:0", True),
     ],
 )  # fmt: skip

@@ -235,10 +235,20 @@ def test_nova_has_a_price_in_every_region(model, geo):
 
 
 @pytest.mark.parametrize(
-    ("basis", "geo"), [("bedrock", ""), ("bedrock-us", "us"), ("bedrock-eu", "eu"), ("bedrock-ap", "apac")]
-)
+    ("basis", "geo"),
+    [
+        ("bedrock", ""), ("bedrock-us", "us"), ("bedrock-eu", "eu"), ("bedrock-ap", "apac"),
+        ("bedrock-us-gov", "us-gov"),
+    ],
+)  # fmt: skip
 def test_the_basis_decides_the_region_of_an_id_without_prefix(basis, geo):
     assert price_of(basis, NOVA).name == f"bedrock/{geo}{'.' if geo else ''}{NOVA}"
+
+
+@pytest.mark.parametrize("basis", ["bedrock", "bedrock-us", "bedrock-us-gov"])
+def test_an_arn_of_govcloud_has_its_price_under_every_basis(basis):
+    arn = f"arn:aws-us-gov:bedrock:us-gov-west-1::foundation-model/{NOVA}"
+    assert price_of(basis, arn).name == f"bedrock/us-gov.{NOVA}"
 
 
 def test_the_prefix_of_an_id_wins_over_the_basis():

@@ -37,7 +37,14 @@ from gateway.contract.flag import (
 from gateway_plugins.dialects.anthropic_messages import beta_members, beta_refusals
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import billing as messages_billing
-from gateway_plugins.dialects.bedrock import availability, counting, model_search, runtime_api, tagged_history
+from gateway_plugins.dialects.bedrock import (
+    availability,
+    counting,
+    invoke_headers,
+    model_search,
+    runtime_api,
+    tagged_history,
+)
 from gateway_plugins.dialects.bedrock.request_metadata import METADATA, metadata_member
 from gateway_plugins.dialects.bedrock_converse import auto_cache as converse_auto_cache
 from gateway_plugins.dialects.bedrock_converse import billing as converse_billing
@@ -102,7 +109,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
     changes = tagged_history.of_converse(request.top, target, drop)
     headers = runtime_api.request_headers(request.headers)
     if request.flag != _OWN:
-        headers, members = runtime_api.as_members(headers, request.top)
+        headers, members = invoke_headers.as_members(headers, request.top)
         changes |= members
     elif METADATA in headers:
         changes |= metadata_member(headers.pop(METADATA), request.top)

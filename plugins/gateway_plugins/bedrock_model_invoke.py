@@ -11,8 +11,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -22,7 +20,7 @@ import orjson
 
 from gateway.contract import billing, json_api, lenient_json
 from gateway.contract.billing import BilledPart, File
-from gateway.contract.errors import BadFrame, Problem, Truncated, UpstreamFailed
+from gateway.contract.errors import Problem
 from gateway.contract.flag import (
     BY_REGION,
     COUNT_TOKENS,
@@ -34,7 +32,6 @@ from gateway.contract.flag import (
     Drop,
     End,
     Event,
-    Frame,
     Head,
     HttpRequest,
     Members,
@@ -56,12 +53,12 @@ from gateway_plugins.dialects.anthropic_messages import places as messages_place
 from gateway_plugins.dialects.anthropic_messages import sessions as messages_sessions
 from gateway_plugins.dialects.anthropic_messages import text as messages_text
 from gateway_plugins.dialects.anthropic_messages.read_options import MEMBERS
-from gateway_plugins.dialects.anthropic_messages.usage import NO_BILL, Reports
 from gateway_plugins.dialects.bedrock import (
     availability,
     claude_on_bedrock,
     counting,
     inference_profiles,
+    invoke_headers,
     jobs,
     model_search,
     opaque_facts,
@@ -69,6 +66,7 @@ from gateway_plugins.dialects.bedrock import (
     runtime_api,
     tagged_history,
 )
+from gateway_plugins.dialects.bedrock.invoke_streams import CHUNK, InvokeDecoder
 from gateway_plugins.dialects.bedrock_converse import billing as converse_billing
 from gateway_plugins.dialects.bedrock_converse import places as converse_places
 from gateway_plugins.shared import auto_cache, lenient, remote_files
@@ -94,10 +92,6 @@ base_url_fault = runtime_api.base_url_fault
 discover_models = model_search.discover_models
 error = runtime_api.error
 
-CHUNK: Final = "chunk"
-"""Event type of the frames in InvokeModel's streams.
-
-Events of an opaque reply (one that is not interpreted) have this kind too."""
 _OWN: Final = "bedrock_model_invoke"
 _FORMS: Final = replace(
     billing.COMMON,
@@ -106,7 +100,6 @@ _FORMS: Final = replace(
 )
 """Rules to find the files in a request body, for the bodies of all model families."""
 _CLAUDE_DIALECT: Final = "anthropic_messages"
-_TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')
 _LIMITS: Final = (
     ("inferenceConfig", "maxTokens"),
     ("inferenceConfig", "max_new_tokens"),
@@ -152,7 +145,7 @@ def _steps(fetched: Steps | ClientRequest, target: Target, drop: Drop) -> Steps:
     if isinstance(result, StepResponse):
         return result
     if target.flag != _OWN:
-        runtime_api.drop_headers(result.headers, target.flag, drop)
+        invoke_headers.drop_headers(result.headers, target.flag, drop)
     elif result.operation == COUNT_TOKENS:
         return (yield from counting.steps(result, target, drop, billed_parts))
     return result
@@ -202,103 +195,6 @@ def decoder(request: ClientRequest, target: Target, head: Head) -> Decoder:
     if request.operation in jobs.OPERATIONS:
         return jobs.JobDecoder()
     return InvokeDecoder(request.operation, target.dialect, opaque_facts.counts_of_headers(head.headers))
-
-
-class InvokeDecoder(runtime_api.EventStreamReader):
-    """Decodes the chunks of an InvokeModel stream to the events inside them.
-
-    - Anthropic's clients read all token counts from `message_delta`. But in GovCloud, only the metrics in the last
-      event have the counts of cache tokens (litellm). So `message_delta` is held back until the next event comes. If
-      that event has metrics, their counts are added to `message_delta`.
-    - The meter (usage reader) need not wait for the held `message_delta`. The meter gets the number of output tokens at
-      once, in an extra event that no client receives.
-    - A chunk after `message_stop` is no error. The client does not get this chunk, because the reply is complete.
-    """
-
-    def __init__(self, operation: str, dialect: str, billed: Mapping[str, int] = NO_BILL) -> None:
-        super().__init__()
-        self._operation = operation
-        self._claude = dialect != OPAQUE
-        self._reports = Reports(billed)
-        self._waiting: Event | None = None
-
-    def events(self, frame: Frame) -> Iterator[Event]:
-        return self._event(_inner(frame.payload), b"" if self.done else frame.raw)
-
-    def feed(self, data: bytes) -> Iterator[Event]:
-        try:
-            yield from super().feed(data)
-        except UpstreamFailed:
-            yield from self._release({})
-            if not self.done:
-                raise
-
-    def close(self) -> Iterator[Event]:
-        yield from self._release({})
-        if not self.done:
-            raise Truncated
-
-    def whole(self, body: bytes) -> bytes:
-        if self._operation == COUNT_TOKENS:
-            return orjson.dumps(counting.neutral_count(body))
-        return self._with_counts(messages_text.checked(body)) if self._claude else opaque_facts.checked(body)
-
-    def _with_counts(self, body: bytes) -> bytes:
-        """Return the body of a complete reply after adding the token counts that only the reply's headers have."""
-        members = json_api.json_members(body)
-        usage = lenient.mapping(json_api.reply_member(members, "usage"))
-        self._reports.add(usage)
-        complete = {**usage, **self._reports.top()}
-        return body if complete == usage else members.spliced({"usage": orjson.dumps(complete)})
-
-    def _event(self, inner: bytes, raw: bytes) -> Iterator[Event]:
-        metrics: dict[str, Any] = {}
-        if messages_facts.INVOCATION_METRICS.encode() in inner:
-            members = json_api.json_members(inner)
-            metrics = lenient.mapping(json_api.reply_member(members, messages_facts.INVOCATION_METRICS))
-            inner = members.spliced({messages_facts.INVOCATION_METRICS: None})
-        event = Event(_kind(inner) if self._claude else CHUNK, inner, raw)
-        yield from self._release(metrics)
-        if metrics:
-            yield Event(messages_facts.INVOCATION_METRICS, orjson.dumps(metrics), b"")
-        if event.kind == "message_start":
-            message = lenient.mapping(lenient.mapping(event.data).get("message"))
-            self._reports.begin(message.get("usage"))
-        self.done = self.done or event.kind == "message_stop" or (not self._claude and bool(metrics))
-        if event.kind == "message_delta":
-            self._waiting = event
-            # the output must be counted now: a client that disconnects before the last event has received all output
-            yield Event(messages_facts.INVOCATION_METRICS, orjson.dumps(_output_metrics(event)), b"")
-        else:
-            yield event
-
-    def _release(self, metrics: dict[str, Any]) -> Iterator[Event]:
-        delta, self._waiting = self._waiting, None
-        if delta is not None:
-            before = self._reports.lifetimes()
-            self._reports.add(lenient.mapping(delta.data).get("usage"))
-            self._reports.add_metrics(metrics)
-            # zeros tell the meter that this event has discarded the lifetimes of `message_start`
-            lifetimes = self._reports.lifetimes() or dict.fromkeys(before, 0)
-            yield claude_on_bedrock.with_counts(delta, self._reports.top(), lifetimes)
-
-
-def _output_metrics(delta: Event) -> dict[str, Any]:
-    """Return the number of output tokens in a `message_delta`, in the form of Bedrock's invocation metrics."""
-    return {"outputTokenCount": lenient.mapping(lenient.mapping(delta.data).get("usage")).get("output_tokens")}
-
-
-def _inner(payload: bytes) -> bytes:
-    try:
-        return base64.b64decode(orjson.loads(payload)["bytes"], validate=True)
-    except (orjson.JSONDecodeError, KeyError, TypeError, binascii.Error):
-        raise BadFrame("the provider's stream has a chunk without its bytes") from None
-
-
-def _kind(inner: bytes) -> str:
-    if match := _TYPE.match(inner):
-        return match[1].decode()
-    return lenient.text(lenient.mapping(Event("", inner).data).get("type"))
 
 
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:

@@ -370,6 +370,41 @@ def test_an_opaque_stream_is_counted_by_its_metrics_and_complete_with_them():
 
 
 @pytest.mark.parametrize(
+    "last",
+    [
+        [{"generation": "", "stop_reason": "stop", "prompt_token_count": 4, "generation_token_count": 2}],
+        [
+            {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+            {"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 2}},
+        ],
+        [{"outputText": "", "completionReason": "FINISH", "inputTextTokenCount": 4, "outputTokens": 2}],
+    ],
+)
+def test_a_stop_reason_ends_an_opaque_stream_without_metrics(last):
+    stream = b"".join(map(chunk, [{"generation": "a", "stop_reason": None, "usage": None}, *last]))
+    events = decode(stream, caps=Caps())
+    meter = flag.meter(ask({"model": "m"}), target(Caps()), HEAD)
+    for event in events:
+        meter.feed(event)
+    assert b"".join(event.raw for event in events) == stream
+    assert (meter.facts().usage.input, meter.facts().usage.output, meter.facts().reported) == (4, 2, True)
+
+
+def test_the_metrics_of_an_opaque_stream_replace_its_other_counts():
+    metrics = {"amazon-bedrock-invocationMetrics": {"inputTokenCount": 4, "outputTokenCount": 2}}
+    first = {"stop_reason": "stop", "usage": {"prompt_tokens": 9, "completion_tokens": 9}}
+    meter = flag.meter(ask({"model": "m"}), target(Caps()), HEAD)
+    for event in decode(chunk(first), chunk(metrics), caps=Caps()):
+        meter.feed(event)
+    assert (meter.facts().usage.input, meter.facts().usage.output) == (4, 2)
+
+
+def test_a_stop_reason_that_a_model_quotes_ends_no_stream():
+    with pytest.raises(Truncated):
+        decode(chunk({"generation": '{"stop_reason": "stop"}', "stop_reason": None}), caps=Caps())
+
+
+@pytest.mark.parametrize(
     "body",
     [
         {"usage": {"inputTokens": 4, "outputTokens": 2}},

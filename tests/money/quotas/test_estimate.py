@@ -16,13 +16,7 @@ from gateway.money.prices.rates import Priced
 from gateway.money.prices.rows import parse_row
 from gateway.money.quotas import estimate as estimates
 from gateway.money.quotas.contents import IMAGE_TOKENS, REMOTE_DOCUMENT_TOKENS
-from gateway.money.quotas.estimate import (
-    MAX_OUTPUT,
-    Estimate,
-    input_tokens,
-    probable,
-    rate_limited_tokens,
-)
+from gateway.money.quotas.estimate import MAX_OUTPUT, Estimate, input_tokens, probable, rate_limited_tokens
 from tests.helpers.cpu_time import cpu_units
 from tests.helpers.own_plugins import discover_own
 

@@ -1,12 +1,13 @@
 """Reads the token counts of an InvokeModel reply whose body is opaque (not interpreted).
 
-Some model families report usage in the body. The last chunk of a stream has metrics, and replies have headers with
-counts. AWS bills by the metrics, so they replace the counts in the body. A count that is neither in the metrics nor in
-the body is taken from the headers.
+Some model families report usage in the body, or in the last chunks of a stream. The last chunk usually has metrics, and
+replies have headers with counts. AWS bills by the metrics, so they replace all other counts. A count that is neither in
+the metrics nor in the body is taken from the headers.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -37,6 +38,13 @@ _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "cache_write": ("cacheWriteInputTokenCount", "cacheWriteInputTokens"),
 }
 _NO_BILL: Final[Mapping[str, int]] = {}
+_STOP: Final = re.compile(rb'"(?:stop_reason|stopReason|finish_reason|completionReason)"\s*:\s*"')
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
+
+
+def has_stop(chunk: bytes) -> bool:
+    """Return whether the JSON of a chunk has a stop reason, under any of the names that model families use."""
+    return _STOP.search(chunk) is not None
 
 
 def tier_of_headers(headers: Headers) -> str:
@@ -108,12 +116,16 @@ class Meter:
     def feed(self, event: Event) -> None:
         if event.kind == INVOCATION_METRICS:
             self._counts.correct(_counts(mapping(event.data)))
+        elif has_stop(event.payload) or _USAGE.search(event.payload):
+            self._add(_decoded(event.payload))
 
     def whole(self, body: bytes) -> None:
-        data = _decoded(body)
+        self._add(_decoded(body))
+
+    def _add(self, data: Any) -> None:
         if not isinstance(data, dict):
             return
-        self._stop = text(data.get("stopReason")) or text(data.get("stop_reason"))
+        self._stop = text(data.get("stopReason")) or text(data.get("stop_reason")) or self._stop
         self._counts.add(_counts(data))
         self._counts.add(_usage_counts(mapping(data.get("usage")), self._billed))
 

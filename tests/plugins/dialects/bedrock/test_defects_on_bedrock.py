@@ -176,13 +176,13 @@ def test_defect_64_a_stream_that_is_passed_through_is_counted():
 def test_invokes_other_options_become_members_or_are_reported(header, value, member):
     """Check that InvokeModel's other options become fields of a Converse body, or are reported as dropped."""
     headers = {f"x-amzn-bedrock-{header}": value}
-    rest, changes = runtime_api.as_members(headers, Members(b"{}"))
+    rest, changes = invoke_headers.as_members(headers, Members(b"{}"))
     assert (rest, {name: json.loads(raw) for name, raw in changes.items()}) == ({}, member)
-    assert runtime_api.as_members(headers, Members(json.dumps(member).encode()))[1] == {}
+    assert invoke_headers.as_members(headers, Members(json.dumps(member).encode()))[1] == {}
     dropped = []
-    runtime_api.drop_headers(headers, "anthropic_messages", dropped.append)
+    invoke_headers.drop_headers(headers, "anthropic_messages", dropped.append)
     assert dropped == [f"/x-amzn-bedrock-{header}"]
-    runtime_api.drop_headers(headers, "bedrock_converse", pytest.fail)
+    invoke_headers.drop_headers(headers, "bedrock_converse", pytest.fail)
 
 
 @pytest.mark.parametrize(

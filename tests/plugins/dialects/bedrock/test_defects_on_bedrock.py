@@ -15,7 +15,7 @@ from gateway.contract.flag import COUNT_TOKENS, ClientRequest, Head, Members, Ta
 from gateway.contract.framing import eventstream
 from gateway.upstream.catalog import Catalog
 from gateway_plugins import anthropic_messages, bedrock_converse, bedrock_model_invoke
-from gateway_plugins.dialects.bedrock import counting, runtime_api
+from gateway_plugins.dialects.bedrock import counting, invoke_headers, runtime_api
 from gateway_plugins.dialects.bedrock_converse.options import response_fields
 from tests.config.examples import config
 

@@ -139,6 +139,8 @@ def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
 
 def _drop_last_thinking(turn: Turn, drop: Drop) -> None:
     """Remove thinking from the end of an assistant's turn. Bedrock refuses thinking there."""
+    if not any("reasoningContent" in block for block in turn.blocks):
+        return
     answers = [
         index for index, block in enumerate(turn.blocks) if not ("reasoningContent" in block or "cachePoint" in block)
     ]

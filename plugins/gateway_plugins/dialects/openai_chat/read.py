@@ -96,6 +96,8 @@ def _with_blocks(raw: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
     Some clients, such as Mistral's, send thinking as parts of the content (BerriAI/litellm#23137). If the message
     already has `thinking_blocks`, this field stays unchanged, and a part with other thinking is reported as dropped.
     """
+    if not isinstance(raw.get("content"), list):
+        return raw
     content: list[Any] = []
     blocks: list[Any] = []
     given = [mapping(block) for block in sequence(raw.get("thinking_blocks"))]

@@ -19,6 +19,7 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.shared.fields import escape_step, param
 from gateway_plugins.shared.references import inline_references, referred
+from gateway_plugins.shared.remembered_schemas import converted
 
 Block = dict[str, Any]
 
@@ -193,7 +194,13 @@ def fit_schema(schema: Any, name: str, at: str, caps: Caps, drop: Drop) -> Block
 
     Lost constraints are reported as dropped. `at` is the JSON pointer of the schema in the client's request.
     """
-    return tool_schema(schema if caps.schema_references else inline_references(schema, at, drop), name, at, drop)
+    fitted: Block = converted(fit_schema_anew, schema, name, at, caps.schema_references, drop)
+    return fitted
+
+
+def fit_schema_anew(schema: Any, name: str, at: str, references: bool, drop: Drop) -> Block:
+    """Return what `fit_schema` does, without a look at earlier results. `references` is `Caps.schema_references`."""
+    return tool_schema(schema if references else inline_references(schema, at, drop), name, at, drop)
 
 
 def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) -> Block:

@@ -14,9 +14,10 @@ from gateway.contract.flag import Caps, Drop
 from gateway_plugins.dialects.bedrock_converse.demand import CacheBreakpoints
 from gateway_plugins.shared.fields import escape_step, param
 from gateway_plugins.shared.offered_tools import Tool, ToolChoice
+from gateway_plugins.shared.remembered_schemas import converted
 from gateway_plugins.shared.schemas import is_recursive, restrict_schema
 from gateway_plugins.shared.settings import can_force
-from gateway_plugins.shared.tools import Block, Names, fit_schema
+from gateway_plugins.shared.tools import Block, Names, fit_schema_anew
 
 _MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
@@ -48,6 +49,20 @@ def build_tools(
 
 def tool_spec(name: str, description: str, schema: Any, at: str, caps: Caps, drop: Drop) -> Block:
     """Return the spec of a tool. An empty description is left out, because Bedrock refuses it (litellm#24668)."""
+    spec: Block = {"name": name}
+    if description.strip():
+        spec["description"] = description
+    options = (caps.additional_properties, caps.schema_references)
+    spec["inputSchema"] = {"json": converted(_input_schema, schema, name, at, options, drop)}
+    return {"toolSpec": spec}
+
+
+def _input_schema(schema: Any, name: str, at: str, options: tuple[bool, bool], drop: Drop) -> Block:
+    """Return a tool's schema as Converse and the model accept it.
+
+    `options` are the capabilities `additional_properties` and `schema_references` of the model.
+    """
+    additional_properties, references = options
 
     def clean(node: Block, path: str) -> Block:
         if not isinstance(node.get("type", ""), (str, list)):
@@ -55,15 +70,11 @@ def tool_spec(name: str, description: str, schema: Any, at: str, caps: Caps, dro
         if not isinstance(node.get("required", []), list):
             del node["required"]
         # some models refuse it (opensre#2391); only a schema says what the model should write
-        if not caps.additional_properties and node.pop("additionalProperties", None) not in (None, True, False, {}):
+        if not additional_properties and node.pop("additionalProperties", None) not in (None, True, False, {}):
             drop(f"{path}/additionalProperties")
         return node
 
-    spec: Block = {"name": name}
-    if description.strip():
-        spec["description"] = description
-    spec["inputSchema"] = {"json": fit_schema(_map_schemas(schema, clean, at), name, at, caps, drop)}
-    return {"toolSpec": spec}
+    return fit_schema_anew(_map_schemas(schema, clean, at), name, at, references, drop)
 
 
 def _make_strict(spec: Block, tool: Tool, caps: Caps, drop: Drop) -> None:

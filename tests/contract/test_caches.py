@@ -92,6 +92,7 @@ CACHES = {
     "plugins/gateway_plugins/dialects/openai_chat/places.py": [CHOSEN],
     "plugins/gateway_plugins/dialects/openai_responses/places.py": [CHOSEN],
     "plugins/gateway_plugins/filters/secret_scrubber.py": [CONFIGURED],
+    "plugins/gateway_plugins/shared/remembered_schemas.py": [CHOSEN],  # 512 schemas of at most 8 KB
 }
 KINDS = ("cache", "lru_cache", "small_cache", "OrderedDict", "WeakKeyDictionary", "WeakSet")
 

@@ -16,7 +16,11 @@ from gateway.config.model import Provider
 from gateway.contract.capabilities import geo
 from gateway.money.prices.table import Prices
 
-_HOST: Final = re.compile(r"(?P<service>bedrock[a-z-]*)\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)")
+_HOST: Final = re.compile(
+    r"(?P<service>bedrock[a-z-]*)\.(?P<region>[a-z0-9-]+)"
+    r"\.(?P<domain>amazonaws\.(?:com(?:\.cn)?|eu)|api\.(?:aws|amazonwebservices\.(?:com\.cn|eu)))"
+)
+"""Pattern for the hosts of Bedrock's endpoints. Source: botocore's partitions."""
 _SERVING: Final = ("bedrock-runtime", "bedrock-runtime-fips", "bedrock-mantle")
 _WITH_METADATA: Final = frozenset({"bedrock_converse", "bedrock_model_invoke"})
 """The APIs (compatibility flags) whose requests may carry metadata (`request_metadata`)."""
@@ -57,7 +61,7 @@ def advise_bedrock(provider: Provider, prices: Prices, report: Report) -> None:
         return
     region = host["region"]
     if host["service"] not in _SERVING:
-        meant = f"https://bedrock-runtime.{region}.amazonaws.com"
+        meant = f"https://bedrock-runtime.{region}.{host['domain']}"
         report.warn((*path, "baseurl"), f'"{host["service"]}" is an API that serves no model; write {meant}')
     elif not _REGION.fullmatch(region):
         report.warn((*path, "baseurl"), f'"{region}" is no region of AWS{report.hint(region, _NEAR)}')

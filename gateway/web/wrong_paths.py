@@ -69,13 +69,12 @@ def _answer(request: web.Request, error: web.HTTPException) -> web.Response | No
         response.headers["allow"] = error.headers["Allow"]
         return response
     api = plugin.client_api
-    if slip is not None and slip.template in api.paths:
+    base = api.bases[0]
+    if slip.template in api.paths if slip else base and request.path.startswith(f"{base}/"):
         served = ", ".join(_served(registry, api))
         return _said(request, plugin, Problem(NO_ROUTE, f"{called} is not served by this gateway; it serves {served}"))
-    base = f"{request.scheme}://{request.host}{slip.base if slip else api.bases[0]}"
-    return _said(
-        request, plugin, Problem(NO_ROUTE, f"{called} is no path of this gateway; set {api.setting} to {base}")
-    )
+    url = f"{request.scheme}://{request.host}{slip.base if slip else base}"
+    return _said(request, plugin, Problem(NO_ROUTE, f"{called} is no path of this gateway; set {api.setting} to {url}"))
 
 
 def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tuple[Plugin | None, Slip | None]:

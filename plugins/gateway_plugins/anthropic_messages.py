@@ -55,7 +55,10 @@ from gateway_plugins.shared.lenient import mapping
 from gateway_plugins.shared.members_in_place import EditedMembers
 
 _OWN: Final = "anthropic_messages"
-_AWS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+_AWS: Final = (
+    ".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws", ".api.amazonwebservices.com.cn",
+    ".api.amazonwebservices.eu",
+)  # fmt: skip
 """Suffixes of the hosts of Bedrock's endpoints, of bedrock-runtime as well as bedrock-mantle."""
 
 api = 1

@@ -52,6 +52,10 @@ def test_a_key_file_that_everybody_reads_is_told_of(tmp_path, mode, count):
             bedrock(baseurl="https://bedrock.us-east-1.amazonaws.com"),
             "write https://bedrock-runtime.us-east-1.amazonaws",
         ),
+        (
+            bedrock(baseurl="https://bedrock.eusc-de-east-1.amazonaws.eu"),
+            "write https://bedrock-runtime.eusc-de-east-1.amazonaws.eu",
+        ),
         (bedrock("us-est-1"), 'baseurl: "us-est-1" is no region of AWS; did you mean "us-'),
         (bedrock("eu-west-1", models=[CLAUDE.format("us")]), 'models[0]: "us." is no prefix for the region eu-west-1'),
         (bedrock("us-west-2", models=["m", CLAUDE.format("eu")]), 'models[1]: "eu." is no prefix'),

@@ -482,6 +482,12 @@ def test_a_wrong_path_is_an_error_though_bedrock_answers_it_with_200():
     assert (problem.code, problem.native, problem.status) == ("not_found", "UnknownOperationException", 404)
 
 
+@pytest.mark.parametrize("domain", ["amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "api.amazonwebservices.eu"])
+def test_an_address_of_aws_has_no_version(domain):
+    url = f"https://bedrock-runtime.eusc-de-east-1.{domain}"
+    assert (bool(flag.base_url_fault(f"{url}/v1")), flag.base_url_fault(url)) == (True, "")
+
+
 def test_opaque_is_the_dialect_of_a_body_without_anthropics_version():
     assert flag.dialect_for(Caps()) == OPAQUE
 

@@ -41,6 +41,19 @@ async def test_boto3_is_told_the_endpoint_to_set(gw):
     assert response["ResponseMetadata"]["RequestId"].startswith("req_")
 
 
+@pytest.mark.parametrize("operation", ["list_imported_models", "list_prompt_routers", "list_foundation_models"])
+async def test_boto3_with_the_right_endpoint_learns_which_routes_exist(gw, operation):
+    def call():
+        keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
+        client = boto3.client("bedrock", endpoint_url=f"{gw.url}/bedrock", **keys)
+        with closing(client), pytest.raises(ClientError) as raised:
+            getattr(client, operation)()
+        return raised.value.response["Error"]["Message"]
+
+    message = await asyncio.to_thread(call)
+    assert " is not served by this gateway; it serves POST /bedrock/model/MODEL/converse," in message
+
+
 async def test_openais_sdk_is_told_the_base_url_to_set(gw):
     async with openai.AsyncOpenAI(base_url=f"{gw.url}/bedrock/v1", api_key="-", max_retries=0) as client:
         with pytest.raises(openai.NotFoundError) as raised:

@@ -20,7 +20,7 @@ from gateway.upstream.refused_keys import RefusedKeys
 from gateway.web.dashboard import charts, words
 from gateway.web.provider_health import KnownHealth
 
-_REGION: Final = re.compile(r"(?:^|\.)([a-z]{2,3}(?:-[a-z]+)+-\d)(?:\.|$)")
+_REGION: Final = re.compile(r"(?:^|\.)([a-z]{2,4}(?:-[a-z]+)+-\d)(?:\.|$)")
 """A cloud region as a label of a host name, such as us-east-1 in bedrock-runtime.us-east-1.amazonaws.com."""
 
 NO_MODELS: Final = Models(buckets=(), rows=())

@@ -90,6 +90,7 @@ def test_a_duration_is_in_milliseconds_or_seconds(value, text):
         ("bedrock-runtime.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
         ("bedrock-runtime-fips.ap-southeast-2.amazonaws.com", "ap-southeast-2"),
         ("bedrock-mantle.eu-west-1.api.aws", "eu-west-1"),
+        ("bedrock-runtime.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1"),
         ("api.anthropic.com", ""),
         ("127.0.0.1", ""),
         ("", ""),

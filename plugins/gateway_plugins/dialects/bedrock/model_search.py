@@ -21,7 +21,10 @@ from typing import Any, Final
 from gateway.contract.flag import DiscoveredModel, ModelPages, ModelSearch, StepResponse, UpstreamRequest
 from gateway_plugins.shared import lenient, model_pages
 
-_RUNTIME: Final = re.compile(r"bedrock-runtime(-fips)?\.[a-z0-9-]+\.(?:amazonaws\.(?:com(?:\.cn)?|eu)|api\.aws)")
+_RUNTIME: Final = re.compile(
+    r"bedrock-runtime(-fips)?\.[a-z0-9-]+"
+    r"\.(?:amazonaws\.(?:com(?:\.cn)?|eu)|api\.(?:aws|amazonwebservices\.(?:com\.cn|eu)))"
+)
 """Pattern for the hosts of bedrock-runtime at AWS."""
 _TEXT: Final = "TEXT"
 _ON_DEMAND: Final = "ON_DEMAND"

@@ -47,7 +47,9 @@ STREAMING: Final = frozenset({"converse-stream", "invoke-with-response-stream"})
 """Last path segment of each streaming operation."""
 _JSON: Final = "application/json"
 
-_HOST: Final = re.compile(r"bedrock-[a-z-]+\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|api\.aws)")
+_HOST: Final = re.compile(
+    r"bedrock-[a-z-]+\.[a-z0-9-]+\.(?:amazonaws\.(?:com(?:\.cn)?|eu)|api\.(?:aws|amazonwebservices\.(?:com\.cn|eu)))"
+)
 """Pattern for the hosts of Bedrock's endpoints."""
 
 _EXCEPTIONS: Final[Mapping[str, tuple[str, int, bool]]] = {

@@ -3,6 +3,7 @@ beta each.
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -94,6 +95,21 @@ def test_bedrocks_messages_api_gets_only_the_betas_that_it_takes():
     assert dropped == ["/anthropic-beta/prompt-caching-scope-2026-01-05"]
     send = anthropic_messages.build(the_ask, target(anthropic_messages), pytest.fail)
     assert send.headers["anthropic-beta"] == "claude-code-20250219,prompt-caching-scope-2026-01-05"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "bedrock-runtime.us-east-1.amazonaws.com", "bedrock-runtime.cn-north-1.amazonaws.com.cn",
+        "bedrock-runtime.eusc-de-east-1.amazonaws.eu", "bedrock-mantle.us-east-1.api.aws",
+        "bedrock-mantle.eusc-de-east-1.api.amazonwebservices.eu",
+    ],
+)  # fmt: skip
+def test_every_host_of_aws_gets_the_betas_of_bedrock(host):
+    header = {"anthropic-beta": "claude-code-20250219,prompt-caching-scope-2026-01-05"}
+    the_ask = ask({"model": "m", "messages": MESSAGES}, "anthropic_messages", **header)
+    send = anthropic_messages.build(the_ask, replace(target(anthropic_messages), host=host), lambda _: None)
+    assert send.headers["anthropic-beta"] == "claude-code-20250219"
 
 
 @pytest.mark.parametrize("client", ["anthropic_messages", "bedrock_model_invoke"])

@@ -27,7 +27,15 @@ import msgspec
 GEOS: Final = ("us", "eu", "apac", "jp", "au", "ca", "in", "global", "us-gov")
 """Region prefixes of Bedrock's inference profiles (pydantic-ai 2.68.0, providers/_bedrock_model_names.py)."""
 
-_GEO: Final = re.compile(rf"({'|'.join(GEOS)})\.(?=[a-z])")
+_VENDORS: Final = (
+    "ai21", "amazon", "anthropic", "cohere", "deepseek", "google", "luma", "meta", "minimax", "mistral", "moonshot",
+    "moonshotai", "nvidia", "openai", "qwen", "stability", "twelvelabs", "writer", "xai", "zai",
+)  # fmt: skip
+"""Vendors at the beginning of the ids of Bedrock's models."""
+_GEO: Final = re.compile(rf"({'|'.join(GEOS)})\.(?=[a-z])|([a-z]{{2,6}})\.(?=(?:{'|'.join(_VENDORS)})\.)")
+"""Pattern for a region prefix: a known one, or a short word before a vendor.
+
+AWS adds prefixes, such as `amer` (langchain-ai/langchain-aws#607)."""
 _ARN: Final = re.compile(r"arn:[^:]*:bedrock:[^:]*:[^:]*:(?:foundation-model|inference-profile)/(.+)")
 """A pattern for ARNs that contain a model's id.
 
@@ -248,7 +256,7 @@ def geo(model: str) -> str:
     ('us', '')
     """
     prefix = _GEO.match(_unwrapped(model))
-    return prefix[1] if prefix else ""
+    return (prefix[1] or prefix[2]) if prefix else ""
 
 
 def listed_name(arn: str) -> str:

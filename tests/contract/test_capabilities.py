@@ -63,6 +63,11 @@ def test_an_unknown_model_gets_defaults_that_permit(model: str) -> None:
     assert capabilities(model) == Caps()
 
 
+@pytest.mark.parametrize("model", ["amazon.nova-lite-v1:0", "anthropic.claude-opus-5", "meta.llama4-scout-17b"])
+def test_a_new_prefix_of_aws_changes_no_capability(model: str) -> None:
+    assert capabilities(f"amer.{model}") == capabilities(model) != Caps()
+
+
 @pytest.mark.parametrize(
     ("model", "base", "region"),
     [
@@ -71,6 +76,9 @@ def test_an_unknown_model_gets_defaults_that_permit(model: str) -> None:
         ("global.anthropic.claude-opus-4-6-v1[1m]", "anthropic.claude-opus-4-6-v1", "global"),
         ("ca.amazon.nova-lite-v1:0", "amazon.nova-lite-v1:0", "ca"),
         ("in.moonshotai.kimi-k3", "moonshotai.kimi-k3", "in"),
+        ("amer.anthropic.claude-sonnet-4-5-20250929-v1:0", "anthropic.claude-sonnet-4-5-20250929-v1:0", "amer"),
+        ("moonshotai.kimi-k2.5", "moonshotai.kimi-k2.5", ""),
+        ("openai.gpt-5.4", "openai.gpt-5.4", ""),
         ("anthropic.claude-3-haiku-20240307-v1:0:48k", "anthropic.claude-3-haiku-20240307-v1:0", ""),
         (
             "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.amazon.nova-pro-v1:0",

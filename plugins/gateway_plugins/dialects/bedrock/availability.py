@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from gateway.contract.capabilities import base_id, geo
+from gateway.contract.capabilities import GEOS, base_id, geo
 from gateway.contract.errors import Problem
 from gateway.contract.flag import OfferedModel, Target
 
@@ -76,7 +76,7 @@ def _profile(place: _Place) -> str:
     prefixes = _prefixes(place.region) or ("us", "eu", "global")
     names = " or ".join(f"{prefix}.{base_id(place.model)}" for prefix in prefixes)
     given = geo(place.model)
-    if given and given not in prefixes:
+    if given in GEOS and given not in prefixes:
         return _misplaced(given, place.region, prefixes)
     return f"inference profiles of the model in {place.where} are called {names}, as far as AWS has them"
 
@@ -84,7 +84,7 @@ def _profile(place: _Place) -> str:
 def _unknown(place: _Place) -> str:
     """Return advice for an unknown model name: the right prefix, or the commands that list the names."""
     prefixes, given = _prefixes(place.region), geo(place.model)
-    if prefixes and given and given not in prefixes:
+    if prefixes and given in GEOS and given not in prefixes:
         return _misplaced(given, place.region, prefixes)
     option = f" --region {place.region}" if place.region else ""
     return (

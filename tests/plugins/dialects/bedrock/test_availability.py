@@ -75,6 +75,12 @@ def test_the_prefixes_are_those_of_the_region(region, prefixes):
     assert f"in {region} are called {names}, as far" in told(ON_DEMAND, host=f"bedrock-runtime.{region}.amazonaws.com")
 
 
+def test_a_prefix_that_is_not_known_is_not_called_wrong():
+    model, host = f"amer.{BASE}", "bedrock-runtime.ca-central-1.amazonaws.com"
+    assert told(ON_DEMAND, model, host).startswith("inference profiles of the model in ca-central-1 are called ca.")
+    assert told("The provided model identifier is invalid.", model, host).startswith("there is no model of this name")
+
+
 def test_a_host_without_a_region_names_the_provider():
     assert told(ON_DEMAND, host="proxy.example").startswith('inference profiles of the model in the region of "b" are')
 

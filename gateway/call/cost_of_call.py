@@ -223,9 +223,9 @@ def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> 
 
 
 def price_of_call(call: Call, offer: Offer) -> Priced | None:
-    """Return the prices by which a call to an offer (model of a provider) is charged before its usage is known.
+    """Return the prices for a call to an offer (model of a provider), or None if the prices are unknown.
 
-    Return None if the prices are unknown.
+    These prices are used for estimates, before the usage of the call is known or if it stays unknown.
     """
     if call.request.operation in UNKNOWN_COST:
         return None

@@ -55,11 +55,11 @@ class RemoteKeeper(Protocol):
         """
 
     def lend(self, worker: str, asks: Sequence[Ask]) -> Loan:
-        """Return the answers to a worker of this process that asks for slices (parts of balances that only this worker
-        may spend).
+        """Send the requests `asks` of a worker of this process to the process that keeps the balances. Return the
+        answers of that process.
 
-        `worker` is the name of the worker's spool (its journal). Raises `StoreFailed` if the other process does not
-        answer.
+        The requests are for slices: parts of balances that only this worker may spend. `worker` is the name of the
+        worker's spool (its journal). Raises `StoreFailed` if the process that keeps the balances does not answer.
         """
 
 

@@ -78,9 +78,9 @@ class Sender(msgspec.Struct, frozen=True):
         return self._open(call, attempt, request, Notices(before, begins))
 
     async def open_step(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
-        """Send a request of a plugin's `steps`. The provider charges nothing for such a request.
+        """Send a request that a plugin's hook `steps` needs before the main request can be built. Return the reply.
 
-        Raises `UpstreamFailed` if there is no reply.
+        The provider charges nothing for such a request. Raises `UpstreamFailed` if there is no reply.
         """
 
         def begins() -> None:
@@ -201,10 +201,11 @@ class Sender(msgspec.Struct, frozen=True):
         return UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused", key_refused=True))
 
     def _rest(self, attempt: Attempt) -> None:
-        """Record that a provider refuses the gateway's key, so that later calls use other keys or providers for a time.
+        """Let the key of an attempt rest, because the provider refuses it.
 
-        With `assume_role`, each caller has a credential of its own, so a refusal may concern one caller only. In this
-        case, the provider still gets calls.
+        For some time, later calls use other keys of the provider. If the provider has refused all its keys, later calls
+        use other providers. With `assume_role`, each caller has a credential of its own, so the refusal may concern one
+        caller only. In this case, calls may still go to the provider.
         """
         provider, key = attempt.candidate.offer.provider, attempt.key
         self.keys.refused(provider, "" if key is None else key.name)

@@ -102,10 +102,11 @@ class FlagFacts(Protocol):
 
     @property
     def Options(self) -> type[Settings]:  # noqa: N802 (a class of the module)
-        """The class of the options of providers with this API format. A plugin without options needs no such class.
+        """The class of the options that the configuration may set for a provider with this API format. A plugin without
+        options needs no such class.
 
-        The configuration has the options in the provider's `options`, under the plugin's name. Hooks get an instance as
-        `Target.options`.
+        In the configuration, the options are in the provider's key `options`, under the plugin's name. Hooks get the
+        options as an instance of this class, in `Target.options`.
 
         >>> class Options(Settings):
         ...     tier: str = "economy"
@@ -141,7 +142,9 @@ class FlagFacts(Protocol):
         """
 
     def model_list(self, models: Sequence[ListedModel], query: Mapping[str, str]) -> bytes:
-        """Return the JSON of a list of models. `query` has the parameters of the client's request.
+        """Return the body of the reply to a client that requests a list of models, as JSON.
+
+        `models` are the models to list. `query` has the parameters of the client's URL.
 
         >>> def model_list(models, query):
         ...     return orjson.dumps({"models": [model.name for model in models]})

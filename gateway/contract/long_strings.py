@@ -18,7 +18,9 @@ import msgspec
 
 _ANY: Final = msgspec.json.Decoder(msgspec.Raw)
 MIN_RUN: Final = 64 * 1024
-"""Minimum size in bytes of a sequence without quotes and backslashes (a run) whose inner part is cut out."""
+"""Minimum size in bytes of a run that is shortened. A run is a sequence of bytes without quotes and backslashes in a
+JSON text, such as the base64 of an image.
+"""
 KEPT: Final = 1024
 """Number of bytes that are kept at each end of a shortened run."""
 

@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """The base class of a filter's `Settings`, and of the `Options` of a compatibility flag (plugin of an API format).
+    """The base class for the settings that a plugin defines: a filter's class `Settings`, or the class `Options` of a
+    compatibility flag (plugin of an API format).
 
-    - Each field is a key in the configuration. Its `description` is shown to users.
-    - The gateway checks the values when it reads the configuration. It reports faults with file, line and column.
+    - Each field is a key in the configuration. The field's `description` is shown to users.
+    - The gateway checks the values when it reads the configuration, and reports each fault with file, line and column.
     - In the configuration, the value of a `SecretStr` field may be `env:NAME` or `file:PATH`.
 
     >>> class Options(Settings):

@@ -31,7 +31,10 @@ def discard(old: list[tuple[Loaded, Runtime]]) -> None:
 
 
 def _members(loaded: Loaded, runtime: Runtime) -> Iterator[Any]:
-    """Yield the elements of all collections whose size grows with the configuration."""
+    """Yield the objects of a configuration that are freed in small steps.
+
+    They are the elements of all collections whose length depends on the size of the configuration, such as the grants.
+    """
     for config in (loaded.config, runtime.config):
         yield from config.grants
         yield from config.providers.values()

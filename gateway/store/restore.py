@@ -1,10 +1,10 @@
-"""Restoration of a backup to a state folder.
+"""Restores a backup to a state folder.
 
-- The whole backup is checked, and copied to the disk of the state folder, before anything is changed.
-- One rename replaces the old database by the restored one. If the process is killed, the database is one of the two,
-  and never a mixture. A second run completes the restoration.
-- The journal may still have old lines. The journal offset in the restored database is after them, so that a gateway
-  never applies old lines.
+- First the whole backup is checked, and copied to the disk of the state folder. Nothing in use is changed before that.
+- Then one rename replaces the old database by the restored one. If the process is killed, the database is either the
+  old or the restored one, and never a mixture. A second run completes the restoration.
+- After the rename, the old journal is moved away. If the process is killed before that, the next gateway finds the old
+  journal, but does not apply its lines: the journal offset in the restored database is after them.
 - The old files are kept in a folder of their own.
 
 `backup.py` makes backups.

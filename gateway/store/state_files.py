@@ -80,8 +80,10 @@ class StateFiles(msgspec.Struct, frozen=True):
 
 
 def unapplied(files: Mapping[int, BinaryIO], offset: JournalOffset) -> Iterator[tuple[JournalOffset, list[bytes]]]:
-    """Yield a pair for each file of the journal that has complete lines after `offset`: the offset at which these lines
-    end, and the lines.
+    """Yield the complete lines of the journal after `offset`, file by file.
+
+    Each item is for one file: a pair of the offset at which its complete lines end, and these lines. Files without such
+    lines are left out.
     """
     for number, file in sorted(files.items()):
         if number < offset.segment:

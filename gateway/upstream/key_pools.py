@@ -36,7 +36,9 @@ THROTTLED_SECONDS: Final = 5.0
 DENIED_SECONDS: Final = 60.0
 """Seconds for which a key is not used for a model if the provider refuses the model for this key (402, 403)."""
 MAX_SESSIONS: Final = 10_000
-"""Maximum number of sessions whose key is remembered. The least recently used session is forgotten first."""
+"""Maximum number of sessions for which a pool remembers the key of the last call, to use the same key for the next
+call. If there are more sessions, the pool forgets the least recently used one.
+"""
 
 _OF_KEY: Final = frozenset({401, 402, 403})
 """Statuses with which a provider refuses a key: the key is invalid (401), its account has no money (402), or the key

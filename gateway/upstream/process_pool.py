@@ -2,12 +2,12 @@
 
 - Processes are used instead of threads, because JSON parsing and writing hold Python's lock (GIL).
 - A function is sent to a worker process by its name. Its arguments and its result are pickled.
-- A plugin reports the fields of a body that it drops. The worker process collects these reports, up to a maximum, and
-  the gateway's process passes them on.
-- A result may contain an argument, such as the client's request. The worker process does not send this argument back,
-  and the caller's result contains the original object.
-- Work on small bodies is done on the event loop, because sending them to a worker process would take longer. Work that
-  cannot be pickled (such as a translation with a closure) is also done on the event loop.
+- While a plugin works, it reports each field that it drops from a body. The worker process collects these reports, up
+  to a maximum. Then the gateway's process passes them to the callback of the call (`DropRelay`).
+- If a result contains one of the arguments, such as the client's request, the worker process does not send this
+  argument back. The gateway's process puts the original object into the result.
+- Work on small bodies is done on the event loop, because sending a small body to a worker process would take longer
+  than the work. Work that cannot be pickled (such as a translation with a closure) is also done on the event loop.
 """
 
 from __future__ import annotations

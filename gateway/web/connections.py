@@ -389,5 +389,8 @@ class Connection(web.RequestHandler):
 
 
 def _answer_with_version_11(request: web.BaseRequest) -> None:
-    """Make the reply's status line say HTTP/1.1. Otherwise it would say HTTP/1.0 or the request's version."""
+    """Make the reply's status line say HTTP/1.1.
+
+    aiohttp would write the version of the request, or HTTP/1.0 if the request cannot be parsed.
+    """
     request._cache["version"] = HttpVersion11  # noqa: SLF001 (`version` has no setter)

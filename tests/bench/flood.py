@@ -116,9 +116,11 @@ def _row(name, figures, alone):
 
 
 async def measured(streams, probes):
-    """Return a table of the times of health checks in milliseconds, for each kind of stream in `WAYS`.
+    """Measure health checks while streams run, and return a table of their times in milliseconds.
 
-    The health checks run beside streams whose clients read nothing, and beside streams whose clients read.
+    The first row is without streams. Then there are two rows for each kind of stream in `WAYS`: in one the clients read
+    nothing, in the other they read as fast as they can. `streams` is the number of streams, and `probes` the number of
+    health checks for each row.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

@@ -42,9 +42,9 @@ async def cpu_us(groups, *, runs=RUNS, seconds=RUN_SECONDS):
 
 
 async def once_us(steps):
-    """Return the median microseconds of functions that each run once.
+    """Run each of the functions `steps` once, and return the median of their CPU times in microseconds.
 
-    This is for work that would find cached results in a second run.
+    This is for functions that would find cached results in a second run.
     """
     return median([await _laps([step], 1) / 1000 for step in steps])
 

@@ -1,7 +1,7 @@
 """Tests of the stages through which the events of a stream pass, such as a translation.
 
-The tests check which batches of events are passed on when they arrive, which batches the caller must await, and what
-happens after an error.
+Events come in batches. The tests check which batches a stage passes on at once, for which batches the caller must wait,
+and what happens after an error.
 """
 
 from gateway.call.responses import Batch, Stage, Stream

@@ -107,7 +107,10 @@ def test_defect_08_a_demanded_tool_has_its_other_name_too(conversion):
 
 @conversions()
 def test_defect_10_a_made_up_tool_is_replayed_by_an_allowed_name(conversion):
-    """Check that a call of a tool that the model invented is sent back under a name that the provider accepts."""
+    """Check a request whose conversation has a call of a tool that the model invented.
+
+    The invented name has characters that providers refuse. The provider must get the call under an accepted name.
+    """
     say = conversion.say
     conversation = [*turns_with(say, ("a", "made up: tool", {})), *say.answered("a", say.text("No such tool."))]
     sent = conversion.sent(conversation, tools=[say.tool()])

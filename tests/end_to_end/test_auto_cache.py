@@ -146,7 +146,8 @@ class Agent:
 
 
 async def session(folder, road, turns, **more):
-    """Let an agent make one call for each of `turns` turns, with the settings `road`.
+    """Let an agent make `turns` calls, one for each turn of a conversation. `road` has the client, the provider and the
+    model.
 
     Return the records of the calls, the replies, and the bodies of the requests that the provider got.
     """

@@ -35,7 +35,9 @@ async def provider():
 
 
 async def settled(gw, count):
-    """Return the records of the calls. Check that nothing stays reserved."""
+    """Wait until `count` calls are recorded, and return their records. Check that no amount of the quota is still
+    reserved.
+    """
     records = await gw.calls(count)
     (bucket,) = (await (await gw.get("/api/quotas")).json())["quotas"]
     assert (len(records), bucket["reserved_usd"]) == (count, 0)

@@ -1,7 +1,7 @@
 """Requests and capabilities for tests of the translation from Chat to Converse.
 
-Every request that `sent` returns has passed botocore's own validation, the patterns and enums that only the server
-checks, and Converse's rules for turns.
+Every request that `sent` returns has passed three checks (`check`): botocore's own validation, a check of the patterns
+and enums that botocore does not validate, and a check of Converse's rules for turns.
 """
 
 from __future__ import annotations

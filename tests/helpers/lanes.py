@@ -62,8 +62,9 @@ class Lane:
 
 
 class Lanes:
-    """A gateway, its simulated providers, and the lanes. A lane is a client with a proxy between the gateway and one
-    provider.
+    """A gateway, its simulated providers, and its lanes.
+
+    Each lane (`Lane`) is a path of calls: from a client to the gateway, then through a proxy to one provider.
     """
 
     def __init__(self, gw, simulated, lanes):
@@ -75,10 +76,10 @@ class Lanes:
             self._free.setdefault(lane.flag, deque()).append(lane)
 
     def take(self, flag):
-        """Return a free lane of a provider with this compatibility flag. No other call gets the lane until the caller
+        """Return a free lane to a provider with this compatibility flag. No other call gets the lane until the caller
         has put it back.
 
-        A lane is a client, and a proxy in front of one provider.
+        A lane is a path of calls: from a client to the gateway, then through a proxy to one provider.
         """
         return self._free[flag].popleft()
 

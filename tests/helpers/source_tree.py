@@ -1,4 +1,6 @@
-"""The Python files of this repository, for tests that check every file and whose failures name the wrong files."""
+"""The Python files of this repository, for tests that check all of them. When a file is wrong, the message of such a
+test has the file's `name`.
+"""
 
 import ast
 import gc

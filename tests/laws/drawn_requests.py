@@ -56,7 +56,9 @@ TEXTS = {
     "responseMimeType": ["text/plain", "application/json"],
     "thoughtSignature": ["Zm9yZWlnbg==", ""],
 }
-"""Texts from which the value of a field is chosen, by the name of the field. The values of ids are in `_IDS`."""
+"""Texts for random values of fields: for each field name, the texts from which the field's value is chosen. The values
+of fields with ids are chosen from `_IDS` instead.
+"""
 _ID = re.compile(r".*_id|id|.*Id")
 _PLAIN = ["Hi", "", " ", "two\nlines", "Grüße", "END"]
 _IDS = ["a", "b", "call 1"]

@@ -1,5 +1,5 @@
-"""Tests of hostile requests of Messages clients: fields that were lost or misread, and bodies that overload the
-reader.
+"""Tests of unusual requests of Messages clients: the gateway must refuse the request, or report the field that it
+drops.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Tests of the memory of providers (failing models, refused keys, sessions) that a gateway hands over to the process
-that replaces it.
+"""Tests of what a gateway knows about its providers, and sends to the process that replaces it: failing models, refused
+keys, and the provider of each session.
 """
 
 import msgspec

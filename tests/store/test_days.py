@@ -1,4 +1,7 @@
-"""Tests of a hundred days of calls, kept for thirty: the file stops growing, old calls are deleted, totals are kept."""
+"""Tests of a database that gets calls for a hundred days, and keeps each call for thirty days.
+
+The file must stop growing, old calls must be deleted, and the totals must be kept.
+"""
 
 import sqlite3
 from contextlib import closing

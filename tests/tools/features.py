@@ -424,9 +424,10 @@ def verdict(conversion, name):
 
 
 def table():
-    """Return the lines of the table, with a row for each feature and a column for each client.
+    """Return a Markdown table with a row for each feature and a column for each client.
 
-    A cell has the result that most providers have in common, and then each other result with its providers.
+    A cell begins with the result (`verdict`) that most providers have. The other results follow, each after the names
+    of the providers that have it.
     """
     clients = list(dict.fromkeys(conversion.client.name for conversion in CONVERSIONS.values()))
     clients.sort(key=list(LABELS).index)

@@ -1,12 +1,14 @@
 """Connections that a trusted proxy forwards with a PROXY header, such as `tailscale serve --tcp --proxy-protocol`.
 
-- `Handover` reads the PROXY header and then hands the connection over to HTTP.
-- The header has the caller's address. tailscaled gives the identity behind this address, as in mode `whois`.
-- Whoever connects can write any address into the header. So only the proxies in the listener's configuration may
-  connect. If no proxy is configured, every process of this machine may connect. `config/advice.py` warns about this.
-- If tailscaled has no network device, nodes of the tailnet connect from 127.0.0.1, as a proxy does. Such a node could
-  forge a PROXY header. Therefore the gateway asks tailscaled for the identity behind each connection from this machine.
-  If the identity is a node, the connection is refused. A connection of `tailscale serve` has no such identity.
+- `Handover` reads the PROXY header. Then it passes the connection to the protocol that handles HTTP.
+- The header has the caller's address. The gateway asks tailscaled for the identity behind this address, as in mode
+  `whois`.
+- A peer can write any address into the header. So only the proxies in the listener's configuration may connect. If no
+  proxy is configured, every process of this machine may connect, and `config/advice.py` warns about this.
+- If tailscaled has no network device, connections from nodes of the tailnet come from 127.0.0.1, like those of a proxy
+  on this machine. So a node could send a forged PROXY header. Therefore the gateway also asks tailscaled for the
+  identity behind the connection itself, if it comes from this machine. If a node has opened it, the connection is
+  refused. For a connection of `tailscale serve`, tailscaled knows no node.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Tap:
         """Read the next bytes."""
 
     async def close(self) -> None:
-        """Read what is left at the end of a complete reply."""
+        """Read the bytes that `feed` has kept. The caller does this at the end of a complete reply."""
 
 
 def tap_of(call: Call, attempt: Attempt, pool: ProcessPool) -> Tap:

@@ -22,9 +22,10 @@ _RIGHT: Final = 'write certificates in PEM format into it ("-----BEGIN CERTIFICA
 
 
 def read_authorities(name: str, path: Path, reading: Reading) -> str:
-    """Return the text of the file that the configuration names, or "" if it names none, or if the file has a fault.
+    """Return the text of the file `name`, which has the certificates of authorities in PEM format.
 
-    A relative path is relative to the folder of the configuration.
+    Return "" if `name` is "". If the file has a fault, report the fault, and return "". If `name` is a relative path,
+    it is relative to the folder of the configuration.
     """
     if not name:
         return ""

@@ -26,10 +26,10 @@ def _pattern(value: str) -> str:
 
 
 def _adjustment(value: Any) -> Decimal:
-    """Return the factor of a price as an exact decimal.
+    """Return the factor by which a price is multiplied, as an exact decimal.
 
-    Raises `ValueError` if the value is not an allowed factor. JSON numbers of up to 15 digits are exact, because `str`
-    of a float returns these digits.
+    `value` is a JSON number or a text. A number of up to 15 digits is exact, because `str` of a float returns these
+    digits. Raises `ValueError` if the value is not an allowed factor.
     """
     bounds = f"above 0 and up to {_MAX_ADJUSTMENT}, with at most {ADJUSTMENT_PLACES} decimals"
     wrong = f'must be a number {bounds}, such as 0.85 or "1.1"'

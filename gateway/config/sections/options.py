@@ -1,4 +1,7 @@
-"""The key `options` of a provider: the options of each compatibility flag (plugin of an API format)."""
+"""Reads a provider's key `options` in the configuration.
+
+The key has an object for each compatibility flag (plugin of an API format) of the provider: the options of this flag.
+"""
 
 from __future__ import annotations
 

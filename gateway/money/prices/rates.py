@@ -179,9 +179,9 @@ class Priced(msgspec.Struct, frozen=True):
         extra: Mapping[str, int] = NOTHING,
         at: float | None = None,
     ) -> int | None:
-        """Return the cost of a call in nanodollars, rounded half up once, or None if a price is unknown.
+        """Return the cost of a call in nanodollars, or None if a price is unknown.
 
-        The method `amount` explains the arguments.
+        The exact cost (`amount`) is rounded once, half up. The arguments are those of `amount`.
         """
         amount = self.amount(usage, tier=tier, geo=geo, extra=extra, at=at)
         return None if amount is None else _rounded(*amount)

@@ -194,9 +194,9 @@ class Searched(NamedTuple):
     """The two forms of a body in which names of fields are searched. Both forms may be much smaller than the body."""
 
     whole: bytes
-    """The body with its long strings shortened (`Members.shortened`)."""
+    """The body with the conversation. Only its long strings are shortened (`Members.shortened`)."""
     settings: bytes
-    """The bytes of `whole` without the fields in `CONVERSATION`."""
+    """The body without the conversation: the bytes of `whole` without the fields in `CONVERSATION`."""
 
     @classmethod
     def of(cls, top: Members) -> Searched:

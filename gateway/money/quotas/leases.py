@@ -12,8 +12,10 @@ from the slice without asking the bank. The protocol has one request, `Ask`, and
   reply corrects it.
 - If the bank hears nothing from a gateway for some time, it takes the gateway's slices back: it lowers `granted` to
   `spent`. Records that come later are still counted.
-- A call begins if the bank has anything left for it, even if the call may cost more. The same rule applies to a single
-  gateway (`ledger.py`). So the overdraft of a bucket is at most the cost of one call, however many gateways there are.
+- If a gateway's slice is too small for a call, the gateway asks the bank. If the free part of the slice, plus what is
+  left at the bank, is above 0, then the bank grants the whole missing amount. What is left at the bank may become
+  negative by this, but by less than the cost of this call. Every grant has this condition. So all gateways together get
+  less than the cost of one call too much. A single gateway has the same limit (`ledger.py`).
 
 This module has the arithmetic of the bank, and `slices.py` that of a gateway. Neither does I/O or reads a clock.
 """
@@ -63,8 +65,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     bucket: str
     rule: Rule
     since: float = 0.0
-    """Unix time in seconds at which the gateway began to use `rule`. If gateways have different rules for the bucket,
-    the bank uses the rule with the latest time.
+    """Unix time in seconds at which the gateway began to use `rule`. If gateways send different rules for the bucket,
+    the bank uses the rule with the latest `since`.
     """
     known: int
     """The sum of all grants that the gateway has been told of, less the amounts that it gives back with this request.

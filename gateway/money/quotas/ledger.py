@@ -236,7 +236,10 @@ class Ledger:
         return bucket
 
     def take(self, name: str, rule: Rule, amount: int, now: int, *, estimated: bool = False) -> Charge:
-        """Take an amount from a bucket, even if memory has no room for a new bucket, and return the charge."""
+        """Take an amount from a bucket, and return the charge.
+
+        If the bucket is not in memory, it is added there, even if memory already has the maximum number of buckets.
+        """
         bucket = self.present(name, rule, now)
         charge = bucket.charge(name, amount, now, estimated=estimated)
         if bucket.report():

@@ -26,10 +26,10 @@ from gateway.money.quotas.buckets import SECOND, Bucket, Charge, Kind, LiveBucke
 from gateway.money.quotas.leases import Answer, Ask, Need, Standing
 
 DRY_SECONDS: Final = 2.0
-"""Maximum number of seconds for which a gateway does not ask the quota bank for more of a bucket, after the bank has
-refused a call.
+"""Maximum wait in seconds before a gateway asks the quota bank for more of a bucket again, after the bank has refused a
+call.
 
-The pause ends earlier if the bucket is refilled.
+The wait is shorter if the bucket is refilled sooner, or if other gateways hold parts of its balance (`HELD_SECONDS`).
 """
 HELD_SECONDS: Final = 0.1
 """Maximum number of seconds for which a gateway does not ask the quota bank for more of a bucket, after the bank has
@@ -101,8 +101,9 @@ class Slices:
     """The buckets of which the quota bank may have granted a part to this gateway."""
 
     def is_valid(self, kind: Kind) -> bool:
-        """Return whether the leases of the slices (the parts of balances) of this kind are valid, so that calls may
-        spend them.
+        """Return whether calls may spend the slices (parts of balances) in buckets of this kind now.
+
+        They may not after the leases of these slices have ended.
         """
         now = self.clock()
         return now < self.until and (kind != "money" or now < self.money_until)

@@ -176,9 +176,11 @@ class RemoteQuotas:
         return self._local(claims)
 
     def lend(self, worker: str, asks: Sequence[Ask]) -> Loan:
-        """Pass on a worker's requests for slices (parts) of quota balances, and return the answers.
+        """Send the requests `asks` of a worker of this process to the process that replaced this one. Return the
+        answers of that process.
 
-        Raises `StoreFailed` if the process that replaced this one does not answer.
+        The requests are for slices, the parts of quota balances that only this worker may spend. Raises `StoreFailed`
+        if the other process does not answer.
         """
         end = monotonic() + ASK_SECONDS
         while monotonic() < end:

@@ -105,11 +105,13 @@ def _own_errors(connection: Connection, user: str, selection: Selection) -> OwnE
 
 
 def _with_own_example(row: MessageRow, own: OwnErrors, known: str) -> MessageRow:
-    """Return the row with the message and the call id of the caller's own last error. In `row`, both may be from
-    another caller's error.
+    """Return the row with the message, the call id and the time of one caller's own last error of this kind.
 
-    `known` is the shape of the row's messages (a message without numbers and quoted text). If the caller's calls have
-    expired, the message and the call id in the result are "".
+    - In `row`, these three values may belong to another caller's error.
+    - `own` has the caller's errors. `known` is the shape of the message (the message without numbers and quoted text),
+      by which the error is found in `own`.
+    - If `own` lacks the error, because the caller's calls have expired, the message and the call id become "". The time
+      stays.
     """
     message, call, at = own.get((row.code, row.native, row.provider, known), ("", "", round(row.last_at * 1000)))
     return replace(row, message=message, example=call, last_at=at / 1000)

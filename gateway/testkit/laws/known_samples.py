@@ -34,7 +34,9 @@ _REQUESTS: Final[Mapping[str, dict[str, Any]]] = {
     "openai_responses": {"model": "m", "input": "hello"},
 }
 _NEUTRAL: Final = ("/anthropic_version", "/stream_options")
-"""Fields of the sample requests that exist in one dialect only. A translator may leave them out."""
+"""JSON pointers of fields in the sample requests that exist in one dialect only. A translator may leave them out
+without a report.
+"""
 
 
 def known_samples(client: str, provider: Plugin) -> list[Sample]:

@@ -113,7 +113,7 @@ INNER: Final[Mapping[str, Known]] = {
     "output_config": Known({}, {"effort": str, "format": dict, "task_budget": dict}),
     "context_management": Known({}, {"edits": list}),
 }
-"""Maps a field of the body whose value is an object to the fields of this object."""
+"""The known fields of objects in the body. A key is the name of the body's field that has the object as its value."""
 
 _BODY: Final[Mapping[str, Types]] = {
     "context_management": dict, "metadata": dict, "output_config": dict, "output_format": dict, "safeguards": _ANY,

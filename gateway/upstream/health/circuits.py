@@ -33,10 +33,11 @@ MAX_HELD: Final = 60.0
 send a wait of hours because of a quota that does not concern all calls.
 """
 OUTLIER_CALLS: Final = 4
-"""Factor for the number of attempts that are needed to compare failure rates.
+"""Factor by which `CircuitBreaker.calls` is multiplied. The product is the number of attempts that are needed to
+compare the failure rate of a model with that of its peers.
 
-A model is compared with its peers only if the model has had `OUTLIER_CALLS * CircuitBreaker.calls` attempts, and all
-its peers together have had as many. With fewer attempts, a difference may be chance.
+The model must have had at least this number of attempts, and its peers together must also have had at least this
+number. With fewer attempts, a difference may be chance.
 """
 MAX_WORDS: Final = 300
 """Maximum number of characters of an error's message that are kept."""

@@ -44,7 +44,10 @@ _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 
 class Chip(NamedTuple):
-    """A value of the filter, and the query string of the page without this value."""
+    """One value by which a page is filtered.
+
+    `without` is the query string of the same page without this value, for the link that removes the value.
+    """
 
     name: str
     value: str

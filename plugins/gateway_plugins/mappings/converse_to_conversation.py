@@ -102,10 +102,10 @@ class Mapper(msgspec.Struct):
         return []
 
     def tool_change(self, value: converse_values.ToolChange) -> list[Block]:
-        """Record in `removed` that a message removes a tool or adds it again. Return [], because the change is not
-        sent.
+        """Handle a message's block that removes a tool or adds it again, by changing `removed`. Return [], because the
+        block itself is not sent.
 
-        If the tool belongs to an MCP server, the change is only reported as dropped.
+        If the tool belongs to an MCP server, `removed` is not changed, and the block is reported as dropped.
         """
         if value.server:
             self.drop(value.at)

@@ -29,8 +29,11 @@ _TOGETHER: Final = (
     frozenset({"contains", "minContains", "maxContains"}),
     frozenset({"items", "prefixItems", "additionalItems"}),
 )
-"""Groups of keywords that affect each other, such as `if` and `then`. If a part and the merged schema have different
-values in a group, none of the group's keywords are merged. The part's keywords of this group then stay in `allOf`."""
+"""Groups of keywords that affect each other, such as `if` and `then`.
+
+The members of `allOf` are merged into one schema, one after the other. If a member and the merged schema have different
+values in a group, none of the member's keywords of this group are merged. They stay in `allOf`.
+"""
 
 
 def merge_all_of(schema: Any, at: str, drop: Drop) -> Any:

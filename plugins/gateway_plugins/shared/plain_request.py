@@ -37,7 +37,7 @@ class Part:
 
     @property
     def ttl_at(self) -> str:
-        """JSON pointer of the cache breakpoint."""
+        """JSON pointer of the client's field that sets a cache breakpoint after this part."""
         return f"{self.at}/{self.mark}"
 
 
@@ -53,7 +53,7 @@ class Call:
 
     @property
     def ttl_at(self) -> str:
-        """JSON pointer of the cache breakpoint."""
+        """JSON pointer of the client's field that sets a cache breakpoint after this tool call."""
         return f"{self.at}/cache_control"
 
 

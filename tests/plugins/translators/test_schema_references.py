@@ -1,7 +1,9 @@
-"""Tests of references in a tool's schema, for models that accept no references: each is replaced by its definition.
+"""Tests of references in a tool's schema. For models that accept no references, each reference is replaced by its
+definition.
 
-The table has the forms that schema generators write. Each form is sent from every dialect to every model that accepts
-no references, also as the schema of the schema tool.
+`CASES` has the forms of references that schema generators write. Each form is sent from every dialect to every model
+that accepts no references. One form is also sent as the schema for structured output, which the gateway sends as a
+tool.
 """
 
 from operator import attrgetter
@@ -234,7 +236,10 @@ def test_our_own_tool_for_a_schema_has_no_references_either(conversion):
 
 
 def test_definitions_that_double_are_bounded_in_size():
-    """Check that definitions whose size doubles are expanded only up to a limit, and that the loss is reported."""
+    """Check that the expanded schema stays small if each of 40 definitions refers to the next one twice.
+
+    Without a limit, the size would double with each definition. What the limit leaves out must be reported.
+    """
     definitions = {
         f"d{n}": root({"a": {"$ref": f"#/$defs/d{n + 1}"}, "b": {"$ref": f"#/$defs/d{n + 1}"}}) for n in range(40)
     }

@@ -36,7 +36,10 @@ GRANTS = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"quotas": [{"bucket": "all"
 
 
 class Workers:
-    """The connections of the keeper (the parent process) to its workers. Some workers may not answer or have ended."""
+    """Stands in for the connections of the keeper (the parent process) to its two workers.
+
+    `answers` has the workers that are running, and `silent` has the names of those that do not answer.
+    """
 
     def __init__(self, *gates):
         self.answers = {name: answers(gw.running.gateway) for name, gw in zip("ab", gates, strict=True)}

@@ -1,5 +1,7 @@
-"""Tests of the filter by a recorded header, on the pages, in the files that can be downloaded from them, and in
-/api/reports: the figures, the buttons that show and remove the filter, and who may use it.
+"""Tests of the filter that selects calls by a recorded request header.
+
+The filter is used on the pages, in the files that users download from the pages, and in /api/reports. The tests check
+the figures of the selected calls, the buttons that show and remove the filter, and who may use the filter.
 """
 
 import csv

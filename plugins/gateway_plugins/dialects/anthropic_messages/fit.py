@@ -68,8 +68,8 @@ def _thinking(edited: EditedMembers, caps: Caps, betas: list[str], drop: Drop, *
     """Change `thinking` and `output_config.effort` so that the model accepts them. Return whether the model may think.
 
     If the new fields need a beta, it is added to `betas`. `interleaves` is true if the model may think between tool
-    calls, because the thinking budget may then exceed the output limit. An unknown type of `thinking` counts as
-    thinking.
+    calls. In this case, the thinking budget may exceed the output limit. For an unknown type of `thinking`, the result
+    is True.
     """
     raw, config = edited["thinking"], mapping(edited["output_config"])
     effort = str(config["effort"]) if config.get("effort") in EFFORTS else ""

@@ -1,11 +1,12 @@
-"""Encodes thinking blocks into the field `thoughtSignature` of the parts that the gateway writes for Gemini's clients.
+"""Encodes thinking blocks into the field `thoughtSignature`, for replies to clients of Gemini's API.
 
-- Clients send a part back with its signature, but some leave out parts with thinking (Gemini CLI). So the signature of
-  the part after the thinking contains both the text and the signature of the thinking.
-- The value is base64, because the field is of type bytes. SDKs decode the value, and encode it again in the
-  standard or the URL-safe alphabet.
-- The value may have several blocks, readable or redacted. Each signature has the tag of the model family that made it
-  (`shared/reasoning.py`).
+- A reply has parts. In the next request, clients send the parts back, each with its `thoughtSignature`. Some clients
+  (Gemini CLI) leave out the parts that have thinking. So the thinking and its signature are also encoded in the
+  `thoughtSignature` of the part that follows.
+- The value of the field is base64, because the field is of type bytes. SDKs decode the value, and encode it again in
+  the standard or the URL-safe alphabet.
+- The value may have several thinking blocks, readable or redacted. The signature of each block has the tag of the model
+  family that made it (`shared/reasoning.py`).
 
 Sources: Google's guide to thought signatures, google-genai's type `Part`, Gemini CLI's history.
 """

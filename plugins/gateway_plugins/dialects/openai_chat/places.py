@@ -132,10 +132,10 @@ def _message(message: dict[str, Any], path: Path, role: str, answer: Any = "") -
 
 
 def _more_texts(message: dict[str, Any], path: Path, role: str, answer: Any) -> Iterator[Place]:
-    """Yield a `Place` for each thinking block of a message, and for the transcript of its audio.
+    """Yield a `Place` for each thinking block of a message, and one for the transcript of the message's audio.
 
-    The thinking blocks are in LiteLLM's `thinking_blocks` and in OpenRouter's `reasoning_details`. `answer` is the
-    index of the choice in a stream, and "" elsewhere.
+    The thinking blocks are in LiteLLM's `thinking_blocks` and in OpenRouter's `reasoning_details`. If `message` is a
+    delta of a stream, `answer` is the index of the choice. Otherwise `answer` is "".
     """
     if isinstance(mapping(message.get("audio")).get("transcript"), str):
         yield Place((*path, "audio", "transcript"), "text", (answer, "transcript"), role=role)

@@ -103,11 +103,15 @@ async def test_curl_that_asks_for_an_upgrade_goes_on_in_http1(gw):
     assert out == "ok\n1.1"
 
 
+@pytest.mark.parametrize("end", ["/bedrock", "/bedrock/"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_awss_sdk_for_javascript(gw, certificate, scheme):
+async def test_awss_sdk_for_javascript(gw, certificate, scheme, end):
+    """Check the settings of `deploy/clients.md`, also with a slash at the end: the SDK then sends two slashes."""
     if not (TOOLS_FOLDER / "node_modules" / "@aws-sdk" / "client-bedrock-runtime").is_dir():
         pytest.skip("AWS's SDK for JavaScript is not in .tools")
     (code,) = page.settings("AWS SDK for JavaScript", url(gw, scheme), "js")
+    assert code.count("/bedrock") == 1
+    code = code.replace("/bedrock", end)
     node = program("node")
     out = await run(
         node, "--input-type=module", "--eval", SCRIPT.read_text(), NOVA, stdin=code, NODE_EXTRA_CA_CERTS=certificate[0]

@@ -409,15 +409,17 @@ async def test_a_crowd_of_local_processes_does_not_lock_tailnet_callers_out(aski
     """Check that tailnet callers are served while 16 local processes open connections continuously.
 
     The tailnet callers use the first listener through tailscaled, and the second one through a proxy that sends their
-    addresses.
+    addresses. The local processes are refused. On a busy machine, some of them are told that tailscaled answers too
+    slowly.
     """
     over = False
+    refused = set()
     sim.late_seconds = 0.03
 
     async def loop():
         while not over:
             raw = await connected(asking)
-            assert await login(raw) == 403
+            refused.add(await login(raw))
             await raw.close()
             Raw.opened.remove(raw)
 
@@ -427,6 +429,7 @@ async def test_a_crowd_of_local_processes_does_not_lock_tailnet_callers_out(aski
         assert await login(await connected(asking, at=1, first=version_2(node.addresses[0]))) == node.user.login
     over = True
     await asyncio.gather(*loops)
+    assert 403 in refused <= {403, 503}
 
 
 CALLS = int(os.environ.get("IRISGATE_CALLS", "2400"))

@@ -223,8 +223,11 @@ WARM = 2_000
 """Number of calls after which the tables and caches of the process have their full size."""
 CALLS = int(os.environ.get("IRISGATE_CALLS", "4500"))
 """Total number of calls. With more calls, the rate of a leak can be measured more exactly."""
-GROWTH = 1.3
-"""Maximum growth of memory in kilobytes per call after the first `WARM` calls."""
+GROWTH = 2.5
+"""Maximum growth of memory in kilobytes per call after the first `WARM` calls.
+
+It includes some megabytes of free memory in the allocator's pools, which are returned only if there is more of it.
+"""
 
 
 async def test_memory_does_not_grow_with_the_number_of_calls(tmp_path, bedrock_sim):

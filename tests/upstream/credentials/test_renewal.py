@@ -116,12 +116,12 @@ async def test_a_call_that_is_cancelled_does_not_stop_the_renewal():
 async def test_credentials_are_renewed_under_load_without_a_failed_call(tmp_path, aws, home, monkeypatch, bedrock_sim):
     """Check that no call fails while the credentials of a role are renewed under load.
 
-    Each session of the role is valid for two to three seconds. The calls end when three sessions have been used.
+    Each session of the role is valid for four to five seconds. The calls end when three sessions have been used.
     """
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", aws.url)
     environment(aws, home, monkeypatch)
     aws.roles[ROLE] = Role()
-    aws.seconds = 3
+    aws.seconds = 5
     bedrock_sim.account = aws.account
     statuses = []
 

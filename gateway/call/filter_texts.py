@@ -16,9 +16,9 @@ from gateway.call.awaiting import Work
 from gateway.call.filters import CallFilters, OpenFilter
 from gateway.call.text_blocks import Block
 from gateway.call.text_work import LARGE_TEXT
+from gateway.contract.definitions import definition
 from gateway.contract.errors import PluginFailed
 from gateway.contract.filter import SECONDS, Hold
-from gateway.contract.hooks import definition
 from gateway.contract.plugin_functions import is_async
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 

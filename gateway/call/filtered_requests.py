@@ -14,10 +14,11 @@ from msgspec.structs import replace
 from gateway.call.filters import ActiveFilter, CallFilters, OpenFilter
 from gateway.call.text_work import changed_request, is_large, request_texts, with_numbered_texts
 from gateway.call.turns import Turns
+from gateway.contract.definitions import definition
 from gateway.contract.errors import BadFrame, PluginFailed, invalid
 from gateway.contract.filter import Asked, Reply
 from gateway.contract.filter_values import UNREADABLE
-from gateway.contract.hooks import Hook, definition
+from gateway.contract.hooks import Hook
 from gateway.contract.messages import ClientRequest
 from gateway.contract.places import Places, Text
 from gateway.upstream.process_pool import ProcessPool

@@ -30,8 +30,8 @@ from gateway.money.quotas.book import CallReservation, Quotas
 from gateway.money.quotas.buckets import Bucket, Charge, Kind
 from gateway.money.quotas.estimate import Size
 from gateway.money.quotas.leases import Ask
-from gateway.money.quotas.ledger import Claim, Reservation
 from gateway.money.quotas.lending import Lender, Loan
+from gateway.money.quotas.reservations import Claim, Reservation
 from gateway.money.quotas.slices import HELD_SECONDS
 from gateway.store.base import StoreFailed
 

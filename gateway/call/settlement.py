@@ -30,7 +30,7 @@ from gateway.money.quotas.bucket_chains import MAX_RETRY_AFTER, Exceeded
 from gateway.money.quotas.buckets import Charge, Kind, Rule
 from gateway.money.quotas.definitions import usd
 from gateway.money.quotas.estimate import Size, estimate, probable, rate_limited_tokens
-from gateway.money.quotas.ledger import Claim, Reservation
+from gateway.money.quotas.reservations import Claim, Reservation
 from gateway.money.quotas.settlements import BucketChain, Settlement
 from gateway.store.entries import Bill
 from gateway.upstream.catalog import Offer

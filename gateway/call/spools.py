@@ -27,8 +27,8 @@ from gateway.call.sessions import Sessions
 from gateway.contract.record import Record
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Bucket, Charge, Kind, merged
-from gateway.money.quotas.ledger import Reservation
 from gateway.money.quotas.lending import Lender
+from gateway.money.quotas.reservations import Reservation
 from gateway.money.quotas.settlements import Settlement, money_terms
 from gateway.store.base import JournalOffset, Store, StoreFailed
 from gateway.store.entries import Balance, Bill, Charged, Entry, decode

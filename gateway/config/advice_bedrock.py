@@ -13,14 +13,12 @@ from urllib.parse import urlsplit
 from gateway.config.document.hujson import Path
 from gateway.config.findings import Report
 from gateway.config.model import Provider
+from gateway.contract.aws_domains import AWS_DOMAIN
 from gateway.contract.capabilities import geo
 from gateway.money.prices.table import Prices
 
-_HOST: Final = re.compile(
-    r"(?P<service>bedrock[a-z-]*)\.(?P<region>[a-z0-9-]+)"
-    r"\.(?P<domain>amazonaws\.(?:com(?:\.cn)?|eu)|api\.(?:aws|amazonwebservices\.(?:com\.cn|eu)))"
-)
-"""Pattern for the hosts of Bedrock's endpoints. Source: botocore's partitions."""
+_HOST: Final = re.compile(rf"(?P<service>bedrock[a-z-]*)\.(?P<region>[a-z0-9-]+)\.(?P<domain>{AWS_DOMAIN})")
+"""Pattern for the hosts of Bedrock's endpoints."""
 _SERVING: Final = ("bedrock-runtime", "bedrock-runtime-fips", "bedrock-mantle")
 _WITH_METADATA: Final = frozenset({"bedrock_converse", "bedrock_model_invoke"})
 """The APIs (compatibility flags) whose requests may carry metadata (`request_metadata`)."""

@@ -24,6 +24,7 @@ from time import perf_counter
 from types import FrameType, TracebackType
 from typing import Any, Final, TypeVar
 
+from gateway.contract.definitions import definition, package
 from gateway.contract.errors import BadFrame, GatewayError, PluginFailed
 from gateway.contract.hook_results import OF_STEPS, RESULTS, Checks, is_valid_error
 from gateway.contract.messages import Event, Steps
@@ -373,21 +374,6 @@ def running_hook(frame: FrameType | None) -> FrameType | None:
     if frame is None or frame is own or frame.f_code not in _GUARDS:
         return None
     return frame
-
-
-def definition(function: Any) -> str:
-    """Return the file and line in which a function is defined, or "" if it is not written in Python."""
-    function = inspect.unwrap(function) if callable(function) else function
-    while isinstance(function, partial):
-        function = function.func
-    code = getattr(function, "__code__", None) or getattr(function, "gi_code", None)
-    code = code or getattr(vars(type(function)).get("__call__"), "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
-
-
-def package(name: Any) -> str:
-    """Return the top-level package of a module's name, or "" if the module has no name."""
-    return name.partition(".")[0] if isinstance(name, str) else ""
 
 
 _GUARDS: Final = frozenset(

@@ -54,6 +54,18 @@ def loads(text: bytes | str, *, utf8: bool = False) -> Any:
     return orjson.loads(whole)
 
 
+def loads_or_none(text: bytes | str) -> Any:
+    """Return what `loads` returns, or None if the text is not JSON.
+
+    >>> lenient_json.loads_or_none(b"<html>") is None
+    True
+    """
+    try:
+        return loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
 _TOO_LARGE: Final = "Integer exceeds 64-bit range"
 
 

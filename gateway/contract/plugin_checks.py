@@ -24,9 +24,9 @@ from typing import Any, Final
 from pydantic import PydanticUserError
 
 from gateway.contract.client_api import ClientApi
+from gateway.contract.definitions import definition
 from gateway.contract.filter import FilterModule
 from gateway.contract.flag import API, Flag, ModelList, Observer, Route, Translator
-from gateway.contract.hooks import definition
 from gateway.contract.http_headers import FRAMING, HEADER_NAME
 from gateway.contract.losses import is_known
 from gateway.contract.plugin_functions import arguments_of, function_fault, members_of, written_call

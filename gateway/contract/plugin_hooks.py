@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.contract.hooks import Hook, package
+from gateway.contract.definitions import package
+from gateway.contract.hooks import Hook
 
 OBSERVER_SECONDS: Final = 1.0
 """Seconds that an observer may take for one record without a warning. Observers run in threads of their own."""

@@ -18,8 +18,6 @@ from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any, Final
 
-import orjson
-
 from gateway.contract import errors, lenient_json
 from gateway.contract.errors import BadFrame, Problem, UpstreamFailed
 from gateway.contract.flag import Head
@@ -102,7 +100,9 @@ def problem_of(head: Head, body: bytes) -> Problem | None:
     >>> provider_errors.problem_of(Head(200, {}), b'{"text": "hi"}')
     """
     if head.status < 400:
-        return None if _ERROR_FIRST.match(body) is None else reported_problem(_decoded(body), errors.UPSTREAM)
+        if _ERROR_FIRST.match(body) is None:
+            return None
+        return reported_problem(lenient_json.loads_or_none(body), errors.UPSTREAM)
     message, native = message_of(body)
     return Problem(
         code=code_of(head.status),
@@ -147,7 +147,7 @@ def problem_in_event(payload: bytes) -> Problem:
     >>> provider_errors.problem_in_event(b'{"error": {"code": 429, "message": "slow down"}}').code
     'rate_limit'
     """
-    data = _decoded(payload)
+    data = lenient_json.loads_or_none(payload)
     return reported_problem(_plain(payload) if data is None else data)
 
 
@@ -166,7 +166,7 @@ def is_cut(body: bytes) -> bool:
     >>> provider_errors.is_cut(b'{"text": "h'), provider_errors.is_cut(b"hi")
     (True, False)
     """
-    return body.lstrip()[:1] in (b"{", b"[") and _decoded(body) is None
+    return body.lstrip()[:1] in (b"{", b"[") and lenient_json.loads_or_none(body) is None
 
 
 def not_a_reply(body: bytes, fault: BadFrame) -> UpstreamFailed:
@@ -177,7 +177,7 @@ def not_a_reply(body: bytes, fault: BadFrame) -> UpstreamFailed:
     >>> provider_errors.not_a_reply(b"upstream is down", BadFrame("the provider's reply is not JSON")).problem.message
     "the provider's reply is not JSON: upstream is down"
     """
-    data = _decoded(body)
+    data = lenient_json.loads_or_none(body)
     message, _ = ("" if is_cut(body) else _plain(body), []) if data is None else _words(data)
     problem = fault.problem
     if isinstance(data, dict | list) and message:
@@ -277,19 +277,11 @@ def message_of(body: bytes) -> tuple[str, str]:
     >>> provider_errors.message_of(b'{"error": {"type": "overloaded_error", "message": "busy"}}')
     ('busy', 'overloaded_error')
     """
-    data = _decoded(body)
+    data = lenient_json.loads_or_none(body)
     if data is None:
         return _plain(body), ""
     message, names = _words(data, _NAMES[::-1])
     return message, names[0] if names else ""
-
-
-def _decoded(body: bytes) -> Any:
-    """Return the value of a JSON body, or None if the body is not JSON."""
-    try:
-        return lenient_json.loads(body)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def _plain(body: bytes) -> str:

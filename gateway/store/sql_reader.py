@@ -140,7 +140,6 @@ def _of_sessions(query: SessionQuery) -> tuple[list[str], list[Any]]:
         conditions += ["last_at >= ?", "started_at < ?"]
         values += [round(span.since * 1000), round(span.until * 1000)]
     where = query.where
-    where = query.where
     term = [where[HEADER]] if HEADER in where else []
     if term:
         conditions.append(OF_SESSION)

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from time import time
@@ -27,8 +27,6 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.contract.errors import STATUS
@@ -39,6 +37,7 @@ from gateway.telemetry.call_series import CallCounter, CallHistogram
 from gateway.telemetry.circuit_metrics import CircuitMetrics
 from gateway.telemetry.export_metrics import ExportMetrics
 from gateway.telemetry.label_names import Bounds, LabelNames
+from gateway.telemetry.labelled_values import LabelledValues
 from gateway.telemetry.plugin_metrics import PluginMetrics
 from gateway.telemetry.recent_calls import RecentCalls
 
@@ -220,7 +219,7 @@ class Metrics:
         """
         self._gauge("ready", "1 while /readyz answers 200, else 0.").set_function(ready)
         text = "1 while a check of /readyz fails, else 0."
-        self.registry.register(_Values("irisgate_check_failing", text, "check", failing))
+        self.registry.register(LabelledValues("irisgate_check_failing", text, "check", failing))
 
     def admission(
         self, calls: Callable[[], int], held: Callable[[], int], by_provider: Callable[[], Mapping[str, float]]
@@ -229,7 +228,7 @@ class Metrics:
         buffered replies.
         """
         text = "Calls in flight that go to a provider."
-        self.registry.register(_Values("irisgate_provider_calls_in_flight", text, "provider", by_provider))
+        self.registry.register(LabelledValues("irisgate_provider_calls_in_flight", text, "provider", by_provider))
         self._gauge("calls_in_flight", "Calls that have begun and not ended.").set_function(calls)
         self._gauge("buffered_bytes", "Bytes of bodies and buffered replies of calls in flight.").set_function(held)
 
@@ -252,7 +251,7 @@ class Metrics:
     def quotas(self, used: Callable[[], Mapping[str, float]]) -> None:
         """Add the metric of the used fraction of each quota. `render` calls `used` to get the fractions."""
         text = "The used part of a quota, of its emptiest bucket; above 1 where more was spent than was there."
-        self.registry.register(_Values("irisgate_quota_used_ratio", text, "quota", used))
+        self.registry.register(LabelledValues("irisgate_quota_used_ratio", text, "quota", used))
 
     def retry_budget(self, used: Callable[[], float]) -> None:
         """Add the metric of the retry budget. `render` calls `used` to get the used fraction of the budget."""
@@ -262,9 +261,9 @@ class Metrics:
     def discovery(self, models: Callable[[], Mapping[str, float]], failing: Callable[[], Mapping[str, float]]) -> None:
         """Add the metrics of the model lists that are requested from providers. `render` calls the functions."""
         text = "Models in the last list of a provider that is asked for its models."
-        self.registry.register(_Values("irisgate_discovered_models", text, "provider", models))
+        self.registry.register(LabelledValues("irisgate_discovered_models", text, "provider", models))
         text = "1 while a provider does not answer with its models, else 0; its last list stays in use."
-        self.registry.register(_Values("irisgate_discovery_failing", text, "provider", failing))
+        self.registry.register(LabelledValues("irisgate_discovery_failing", text, "provider", failing))
 
     def configured(self, names: LabelNames) -> None:
         """Allow the label values of a new configuration. Time series with label values of earlier configurations are
@@ -392,21 +391,3 @@ class Metrics:
 
 _tokens_of: Final = attrgetter(*USAGE_KINDS)
 _RESULTS: Final = {True: "success", False: "failure"}
-
-
-class _Values(Collector):
-    """A collector of a metric with one label. At every scrape, it calls a function that returns a number for each label
-    value.
-    """
-
-    def __init__(self, name: str, text: str, label: str, values: Callable[[], Mapping[str, float]]) -> None:
-        self._name = name
-        self._text = text
-        self._label = label
-        self._values = values
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        family = GaugeMetricFamily(self._name, self._text, labels=[self._label])
-        for name, value in self._values().items():
-            family.add_metric([name], value)
-        yield family

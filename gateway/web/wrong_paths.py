@@ -70,7 +70,9 @@ def _answer(request: web.Request, error: web.HTTPException) -> web.Response | No
         return response
     api = plugin.client_api
     base = api.bases[0]
-    if slip.template in api.paths if slip else base and request.path.startswith(f"{base}/"):
+    # below the right base URL, the path itself is what is wrong
+    is_unserved = slip.template in api.paths if slip else bool(base) and request.path.startswith(f"{base}/")
+    if is_unserved:
         served = ", ".join(_served(registry, api))
         return _said(request, plugin, Problem(NO_ROUTE, f"{called} is not served by this gateway; it serves {served}"))
     url = f"{request.scheme}://{request.host}{slip.base if slip else base}"

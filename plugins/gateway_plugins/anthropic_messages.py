@@ -21,6 +21,7 @@ import orjson
 from pydantic import Field
 
 from gateway.contract import errors, json_api, lenient_json, sse_api
+from gateway.contract.aws_domains import AWS_DOMAINS
 from gateway.contract.errors import Problem
 from gateway.contract.flag import (
     COUNT_TOKENS,
@@ -55,10 +56,7 @@ from gateway_plugins.shared.lenient import mapping
 from gateway_plugins.shared.members_in_place import EditedMembers
 
 _OWN: Final = "anthropic_messages"
-_AWS: Final = (
-    ".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws", ".api.amazonwebservices.com.cn",
-    ".api.amazonwebservices.eu",
-)  # fmt: skip
+_AWS: Final = tuple(f".{domain}" for domain in AWS_DOMAINS)
 """Suffixes of the hosts of Bedrock's endpoints, of bedrock-runtime as well as bedrock-mantle."""
 
 api = 1

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import json_api, sse_api
+from gateway.contract import json_api, lenient_json, sse_api
 from gateway.contract.errors import BadFrame, Problem, Truncated
 from gateway.contract.flag import (
     ClientRequest,
@@ -125,7 +125,7 @@ def problem(head: Head, body: bytes) -> Problem | None:
     reported = problem_of(head, body)
     if reported is None or google_errors.MARK not in body:
         return reported
-    return google_errors.with_details(reported, google_errors.decoded(body))
+    return google_errors.with_details(reported, lenient_json.loads_or_none(body))
 
 
 def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:

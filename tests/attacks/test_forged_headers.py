@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.access.identity.loopback import forwarding_header
-from gateway.testkit.localapi import LocalApiSim, Node, User
+from gateway.testkit.localapi import LocalApiSim
+from gateway.testkit.tailnet_nodes import Node, User
 from tests.helpers.gateway import CAP, HAIKU, NOVA, bedrock, gate
 from tests.helpers.hostile_http import (
     CHAT,

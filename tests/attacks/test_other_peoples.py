@@ -9,7 +9,8 @@ import re
 
 import pytest
 
-from gateway.testkit.localapi import LocalApiSim, Node, User
+from gateway.testkit.localapi import LocalApiSim
+from gateway.testkit.tailnet_nodes import Node, User
 from tests.helpers.gateway import CAP, HAIKU, NOVA, bedrock, gate
 from tests.helpers.hostile_http import CHAT, connected
 

@@ -14,7 +14,8 @@ from gateway.access.identity.proxy_header import LONGEST, SIGNATURE
 from gateway.call.runtime import runtime
 from gateway.config.server import Listener
 from gateway.telemetry.log import configure
-from gateway.testkit.localapi import LocalApiSim, Node, User
+from gateway.testkit.localapi import LocalApiSim
+from gateway.testkit.tailnet_nodes import Node, User
 from tests.helpers.gateway import EVERYTHING, NOVA, Lines, bedrock, gate
 from tests.helpers.hostile_http import CONVERSE, CONVERSE_PATH, connected, crashes, post, request
 from tests.helpers.raw_http import Raw

@@ -16,7 +16,8 @@ from gateway.config.server import Listener
 from gateway.process.sites import Site
 from gateway.process.sockets import bind
 from gateway.telemetry.log import configure
-from gateway.testkit.localapi import LocalApiSim, Node, User
+from gateway.testkit.localapi import LocalApiSim
+from gateway.testkit.tailnet_nodes import Node, User
 from tests.bench.measure import Nowhere
 
 ALICE = Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com"))

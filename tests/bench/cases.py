@@ -54,6 +54,16 @@ _US = (IRISGATE, BARE, NGINX)
 _PEERS = (TENSORZERO, PORTKEY, LITELLM)
 
 
+def _translated(name, title, request, native, connections, **stream):
+    """Return the case of a Chat request to a Converse model, beside the gateway's own `native` request."""
+    lanes = (
+        Lane(IRISGATE.name, IRISGATE, request),
+        Lane(OWN, IRISGATE, native),
+        *_lanes(request, PORTKEY, LITELLM, BEDROCK_ACCESS_GATEWAY),
+    )
+    return Case(name, title, lanes, connections, **stream)
+
+
 def _large(megabytes, connections, rounds, window_ms):
     return Case(
         f"body-{megabytes}",
@@ -99,38 +109,29 @@ CASES = (
         rounds=3,
         is_memory_measured=True,
     ),
-    Case(
+    _translated(
         "translated-chunk",
         "Chat chunk of a Converse stream, 50 streams x 20 ms; own: the native Converse stream",
-        (
-            Lane(IRISGATE.name, IRISGATE, _TO_CONVERSE_STREAM),
-            Lane(OWN, IRISGATE, _CONVERSE_STREAM),
-            *_lanes(_TO_CONVERSE_STREAM, PORTKEY, LITELLM, BEDROCK_ACCESS_GATEWAY),
-        ),
+        _TO_CONVERSE_STREAM,
+        _CONVERSE_STREAM,
         50,
         chunks=100,
         interval_ms=20,
         window_ms=1500,
     ),
-    Case(
+    _translated(
         "translated-call",
         "Chat call of Converse, 32 connections; own: the native Converse call",
-        (
-            Lane(IRISGATE.name, IRISGATE, _TO_CONVERSE),
-            Lane(OWN, IRISGATE, _CONVERSE),
-            *_lanes(_TO_CONVERSE, PORTKEY, LITELLM, BEDROCK_ACCESS_GATEWAY),
-        ),
+        _TO_CONVERSE,
+        _CONVERSE,
         32,
     ),
     Case("turn", "turn of a chat of 200 KB with 20 tools, 16 connections", _lanes(_TURN, *_US, *_PEERS), 16),
-    Case(
+    _translated(
         "translated-turn",
         "the same turn of Converse, 16 connections; own: the native turn",
-        (
-            Lane(IRISGATE.name, IRISGATE, _TURN_TO_CONVERSE),
-            Lane(OWN, IRISGATE, _TURN),
-            *_lanes(_TURN_TO_CONVERSE, PORTKEY, LITELLM, BEDROCK_ACCESS_GATEWAY),
-        ),
+        _TURN_TO_CONVERSE,
+        _TURN,
         16,
     ),
     _large(1, 4, 5, 1200),

@@ -16,7 +16,7 @@ from random import Random
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import SECOND, Bucket, LiveBucket, Rule
-from gateway.money.quotas.ledger import Claim
+from gateway.money.quotas.reservations import Claim
 from gateway.money.quotas.settlements import Settlement
 from gateway.money.quotas.slices import Slices, Want
 from tests.helpers.memory_bank import MemoryBank

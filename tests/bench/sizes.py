@@ -18,7 +18,7 @@ from gateway.config.model import Capability, Config, Grant, Provider
 from gateway.contract.flag import ClientRequest
 from gateway.contract.members import Members
 from gateway.money.prices.table import Prices
-from gateway.testkit.localapi import Node, User
+from gateway.testkit.tailnet_nodes import Node, User
 from gateway.upstream.catalog import Catalog
 from tests.bench.arrivals import Connection
 from tests.helpers.gateway import CAP

@@ -20,7 +20,8 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from gateway.testkit.localapi import LocalApiSim, Node, User
+from gateway.testkit.localapi import LocalApiSim
+from gateway.testkit.tailnet_nodes import Node, User
 from tests.bench.processes import PROCESSORS, ROOT, START_SECONDS, SYSTEMS, NotStarted, Process, started
 from tests.bench.traffic import CHAT_MODEL, CONVERSE_MODEL, Request, request_bytes
 from tests.helpers.gateway import CAP

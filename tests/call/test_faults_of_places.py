@@ -11,8 +11,9 @@ from gateway.call.filtered_requests import Requests
 from gateway.call.responses import Batch
 from gateway.call.text_work import MANY_STRINGS
 from gateway.call.turns import Turns
+from gateway.contract.definitions import definition
 from gateway.contract.errors import PluginFailed
-from gateway.contract.hooks import Hook, definition
+from gateway.contract.hooks import Hook
 from gateway.contract.members import Members
 from gateway.contract.messages import ClientRequest, event
 from gateway.contract.places import End, Place

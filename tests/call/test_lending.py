@@ -21,8 +21,8 @@ from gateway.money.quotas.book import ORDER, Quotas
 from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import Bucket, Rule
 from gateway.money.quotas.leases import Ask, Need
-from gateway.money.quotas.ledger import Claim
 from gateway.money.quotas.lending import Lender
+from gateway.money.quotas.reservations import Claim
 from gateway.money.quotas.settlements import Settlement
 from gateway.money.quotas.slices import Slices
 from gateway.process.workers.hub import Hub

@@ -14,7 +14,7 @@ from tests.helpers.source_tree import ROOT, text
 CONTRACT = ROOT / "gateway" / "contract"
 GOLDEN = Path(__file__).parent / "public_surface.txt"
 PUBLIC = [
-    "array_api", "billing", "capabilities", "client_api", "codecs", "errors", "facts", "filter", "filter_values", "flag",
+    "array_api", "aws_domains", "billing", "capabilities", "client_api", "codecs", "errors", "facts", "filter", "filter_values", "flag",
     "flag_facts",
     "framing/eventstream", "framing/json_array", "framing/sse", "globs", "json_api", "lenient_json", "members",
     "messages", "model_lists", "observer", "openings", "places", "provider_errors", "samples", "session_ids", "settings",
@@ -26,7 +26,7 @@ EXTENDED = {"flag_facts"}
 The golden file does not list these modules. It lists the members of their classes with the derived classes.
 """
 INTERNAL = [
-    "__init__", "conversions", "defaults", "dropped_fields", "framing/__init__", "hook_results", "hooks",
+    "__init__", "conversions", "defaults", "definitions", "dropped_fields", "framing/__init__", "hook_results", "hooks",
     "filter_checks", "http_headers", "long_strings", "losses", "plugin_candidates", "plugin_checks", "plugin_conflicts", "plugin_files", "plugin_functions",
     "plugin_hooks", "plugin_imports", "plugin_packages", "plugin_source", "record", "registry", "result_values", "route_paths",
     "settings_fields", "small_cache",

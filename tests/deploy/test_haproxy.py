@@ -8,7 +8,8 @@ import json
 import aiohttp
 import pytest
 
-from gateway.testkit.localapi import LocalApiSim, Node, User
+from gateway.testkit.localapi import LocalApiSim
+from gateway.testkit.tailnet_nodes import Node, User
 from tests.helpers.gateway import HAIKU, bedrock, gate
 from tests.helpers.haproxy import haproxy
 

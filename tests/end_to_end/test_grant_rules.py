@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.testkit.localapi import LocalApiSim, Node, User
+from gateway.testkit.localapi import LocalApiSim
+from gateway.testkit.tailnet_nodes import Node, User
 from tests.helpers.gateway import CAP, HAIKU, NOVA, SONNET, bedrock, gate
 from tests.helpers.raw_http import Raw
 

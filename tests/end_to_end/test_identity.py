@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.access.identity import localapi, proxy_protocol, whois
-from gateway.testkit.localapi import ME, LocalApiSim, Node, User
+from gateway.testkit.localapi import LocalApiSim
+from gateway.testkit.tailnet_nodes import ME, Node, User
 from tests.helpers.gateway import CAP, HAIKU, NOVA, bedrock, gate
 from tests.helpers.raw_http import Raw
 from tests.helpers.waiting import eventually

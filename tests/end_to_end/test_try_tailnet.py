@@ -25,7 +25,8 @@ AUTH_KEY = "tskey-auth-canary"
 TAILSCALED = """#!{python}
 import asyncio, json, os, pathlib, signal, sys
 
-from gateway.testkit.localapi import LocalApiSim, Node, User
+from gateway.testkit.localapi import LocalApiSim
+from gateway.testkit.tailnet_nodes import Node, User
 
 FOLDER = pathlib.Path({folder!r})
 BOB = User("bob@example.com")

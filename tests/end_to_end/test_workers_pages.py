@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from gateway.testkit import scenarios
-from gateway.testkit.localapi import LocalApiSim, Node, User
+from gateway.testkit.localapi import LocalApiSim
+from gateway.testkit.tailnet_nodes import Node, User
 from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, bedrock
 from tests.helpers.processes import CHAT, START_SECONDS, family, served
 from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture of every test here)

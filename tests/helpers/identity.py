@@ -1,6 +1,6 @@
 """A simulated tailnet node and a connection, for tests of the caller's identity."""
 
-from gateway.testkit.localapi import Node, User
+from gateway.testkit.tailnet_nodes import Node, User
 
 ALICE = Node("laptop.example.ts.net", ("100.64.0.7", "fd7a:115c:a1e0::7"), User("alice@example.com"))
 

@@ -6,6 +6,7 @@ So if the tests run as root, the server runs as another user.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import pwd
@@ -13,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from gateway.contract.record import Record
 from gateway.store.postgres.address import Address
 from tests.helpers.records import Puts
 
@@ -192,3 +194,16 @@ def kept_in_postgres(address: Address | None = None, **options: Address) -> Call
         pass
 
     return lambda journal="journal": KeptInPostgres(address, journal, **options)
+
+
+def store_calls(address: Address, calls: Iterable[Record]) -> None:
+    """Store calls in the database at `address`. Make its tables first if it has none."""
+
+    async def stored() -> None:
+        store = kept_in_postgres(address)()
+        for call in calls:
+            store.put(call)
+        await store.flush()
+        await store.close()
+
+    asyncio.run(stored())

@@ -16,7 +16,7 @@ import pytest
 
 from gateway.call.spools import SpoolReader
 from gateway.money.quotas.buckets import Rule
-from gateway.money.quotas.ledger import Claim
+from gateway.money.quotas.reservations import Claim
 from gateway.process.handover.departure import Departure
 from gateway.process.handover.giving import Giver
 from gateway.process.handover.taking import CannotTake, Taker, connect

@@ -2,7 +2,6 @@
 settings.
 """
 
-import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from gateway.process.stores import address, database_path, newest_schema, store_
 from gateway.store.base import StoreFailed
 from gateway.store.journal_id import load_journal_id
 from gateway.store.postgres.schema import MIGRATIONS
-from tests.helpers.postgres import cluster, kept_in_postgres
+from tests.helpers.postgres import cluster, store_calls
 from tests.helpers.records import NOON, record
 
 SERVER = PostgresServer("db.example.com", 5432, "irisgate", "records", "verified")
@@ -51,26 +50,15 @@ def doctor(capfd, state, config, *options):
     return [(each["state"], each["message"]) for each in checks if each["check"] == "database"]
 
 
-def fill(database, *calls):
-    async def filled():
-        store = kept_in_postgres(database)()
-        for call in calls:
-            store.put(call)
-        await store.flush()
-        await store.close()
-
-    asyncio.run(filled())
-
-
 def test_doctor_looks_at_the_database(capfd, state, config, database):
     ((result, message),) = doctor(capfd, state, config)
     assert result == "ok"
     assert message.startswith(f"{database}: PostgreSQL ")
     assert message.endswith("and the first start makes the tables")
-    fill(database)
+    store_calls(database, [])
     ((result, message),) = doctor(capfd, state, config)
     assert (result, "no calls, " in message) == ("ok", True)
-    fill(database, record(id="a"), record(id="b", at=NOON + 1))
+    store_calls(database, [record(id="a"), record(id="b", at=NOON + 1)])
     ((result, message),) = doctor(capfd, state, config)
     assert (result, "2 calls, the last of 2026-11-23T12:00:01.000Z, " in message) == ("ok", True)
     cluster().sql("UPDATE agents_day SET calls = 1", database.database)
@@ -93,7 +81,7 @@ def test_a_repair_that_cannot_begin_changes_nothing(capfd, state, config, databa
     """
     from gateway.store.postgres import connection, writing  # it needs asyncpg
 
-    fill(database, record(id="a"))
+    store_calls(database, [record(id="a")])
     cluster().sql("DELETE FROM figures_day", database.database)
     monkeypatch.setattr(connection, "LOCK_SECONDS", 1)
     other = connection.PostgresConnection(database, "writer")

@@ -1,6 +1,5 @@
 """Tests that sums in PostgreSQL are computed anew if rows of them were lost, even while a gateway writes."""
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
@@ -9,7 +8,7 @@ import pytest
 from gateway.store.base import JournalOffset
 from gateway.store.entries import Entry
 from gateway.store.header_sums import TABLES
-from tests.helpers.postgres import cluster, kept_in_postgres
+from tests.helpers.postgres import cluster, store_calls
 from tests.helpers.records import NOON, record
 
 pytestmark = pytest.mark.usefixtures("postgres")
@@ -67,22 +66,11 @@ def repair(address):
         return repair_sums(writing)
 
 
-def fill(address, some):
-    async def filled():
-        store = kept_in_postgres(address)()
-        for call in some:
-            store.put(call)
-        await store.flush()
-        await store.close()
-
-    asyncio.run(filled())
-
-
 @pytest.fixture(scope="module")
 def template():
     """Return the name of a database with calls. Tests copy it."""
     address = cluster().address()
-    fill(address, calls())
+    store_calls(address, calls())
     return address.database
 
 
@@ -137,7 +125,7 @@ def test_sums_of_expired_calls_stay(database):
 
 def test_sums_stop_at_the_largest_integer():
     address = cluster().address()
-    fill(address, [record(id=f"c{number}", usage={"input": ABSURD}) for number in range(1025)])
+    store_calls(address, [record(id=f"c{number}", usage={"input": ABSURD}) for number in range(1025)])
     before = contents_of_figures(address)
     assert before["figures_quarter"][0][1] == 2**63 - 1
     lose(address, *FIGURES, "agents_day")

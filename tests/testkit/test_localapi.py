@@ -7,7 +7,8 @@ import time
 import aiohttp
 import pytest
 
-from gateway.testkit.localapi import LATE_SECONDS, ME, LocalApiSim, Node, User
+from gateway.testkit.localapi import LATE_SECONDS, LocalApiSim
+from gateway.testkit.tailnet_nodes import ME, Node, User
 from tests.helpers.waiting import eventually
 
 ALICE = User("alice@example.com", groups=("group:ml",), display_name="Alice")

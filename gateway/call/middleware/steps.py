@@ -19,10 +19,11 @@ import msgspec
 from gateway.call.chain import Attempt, AttemptNext, Call
 from gateway.call.responses import Response, Whole
 from gateway.call.sender import CredentialRefused, Sender
+from gateway.contract.definitions import definition
 from gateway.contract.errors import PluginFailed, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Fetch, Head, StepResponse, UpstreamRequest, Work
 from gateway.contract.flag import Steps as PluginSteps
-from gateway.contract.hooks import Hook, definition
+from gateway.contract.hooks import Hook
 from gateway.contract.losses import Way
 from gateway.contract.registry import Plugin
 from gateway.telemetry.log import Logger

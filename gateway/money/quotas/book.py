@@ -24,7 +24,8 @@ from gateway.money.quotas.clock import SteadyClock
 from gateway.money.quotas.definitions import Quota, template_of
 from gateway.money.quotas.estimate import Estimate
 from gateway.money.quotas.leases import Standing
-from gateway.money.quotas.ledger import Claim, Ledger, Part, Reservation
+from gateway.money.quotas.ledger import Ledger
+from gateway.money.quotas.reservations import Claim, Part, Reservation
 from gateway.money.quotas.settlements import BucketChain, ChainTerms, MoneyTerms, Settlement, bucket_names
 from gateway.money.quotas.slices import SlicedBucket, Slices
 from gateway.money.quotas.stored_balances import StoredBalance, as_charge

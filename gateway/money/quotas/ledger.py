@@ -19,9 +19,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from gateway.money.quotas.bucket_chains import RETRY_AFTER_BUSY, Exceeded, Links, exceeded, may_begin, split
 from gateway.money.quotas.buckets import (
@@ -35,6 +34,7 @@ from gateway.money.quotas.buckets import (
     nanoseconds,
     spent_percent,
 )
+from gateway.money.quotas.reservations import Claim, Part, Reservation
 
 MAX_BUCKETS: Final = 100_000
 """Maximum number of buckets in memory. Even a large tailnet has fewer active callers.
@@ -55,48 +55,8 @@ A bucket does not refill until its time is reached. Without this limit, a clock 
 the refill for years."""
 
 
-class Claim(NamedTuple):
-    """An amount that a call reserves in a bucket, or in a chain of buckets, before it begins."""
-
-    bucket: str
-    rule: Rule
-    """The rule of a new bucket. An existing bucket keeps its own rule until the next `Ledger.reload`."""
-    amount: int
-    overdraft: Sequence[tuple[str, Rule]] = ()
-    """The buckets of the chain after `bucket`, in the order in which they are charged. Each pays what the bucket before
-    it cannot pay. A claim for a single bucket has none.
-    """
-
-    @property
-    def chain(self) -> tuple[str, ...]:
-        """The names of the buckets in which the claim reserves its amount, in the order in which they are charged."""
-        return self.bucket, *(name for name, _ in self.overdraft)
-
-
-@dataclass(slots=True)
-class Reservation:
-    """The amounts that one call has reserved in the buckets of one ledger, until they are charged or released."""
-
-    parts: Sequence[tuple[str, LiveBucket, int]] = field(repr=False)
-    """The reserved amount of each bucket. Each bucket occurs once."""
-    chains: Sequence[Links] = field(repr=False, default=())
-    notices: tuple[tuple[str, int], ...] = ()
-    """Pairs (name, used percentage) of the buckets that were nearly used up when the call began."""
-    charges: tuple[Charge, ...] | None = None
-    """The charges of the call. The value is None until the reservation is charged or released."""
-
-
 NewBucket = Callable[[Rule, int, int, int], LiveBucket]
 """A function that makes a bucket. The arguments are its rule, balance, remainder and time, as in `LiveBucket`."""
-
-
-class Part(NamedTuple):
-    """A part of the amount that a call has used, such as the tokens of one attempt."""
-
-    amount: int
-    only: Container[tuple[str, ...]]
-    """The buckets and chains to charge, each as a tuple of bucket names."""
-    estimated: bool = False
 
 
 class Ledger:

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.money.quotas.buckets import Kind, LiveBucket, Rule
-from gateway.money.quotas.ledger import Ledger, Reservation
+from gateway.money.quotas.ledger import Ledger
+from gateway.money.quotas.reservations import Reservation
 
 
 class BucketState(msgspec.Struct, frozen=True):

@@ -12,8 +12,8 @@ from gateway.call.context import Gateway
 from gateway.call.keeper import RemoteKeeper
 from gateway.call.spools import SpoolReader
 from gateway.money.quotas.buckets import Kind
-from gateway.money.quotas.ledger import Reservation
 from gateway.money.quotas.lending import LeaseState
+from gateway.money.quotas.reservations import Reservation
 from gateway.money.quotas.transfer import Hold
 from gateway.process.handover.memory import memory_of
 from gateway.process.handover.wire import OpenSession, Spool, State

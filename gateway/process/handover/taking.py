@@ -17,8 +17,8 @@ from gateway.money.quotas.book import ORDER
 from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import Kind, LiveBucket
 from gateway.money.quotas.leases import Ask
-from gateway.money.quotas.ledger import Claim, Reservation
 from gateway.money.quotas.lending import Loan
+from gateway.money.quotas.reservations import Claim, Reservation
 from gateway.process.handover.wire import (
     FILE,
     Broken,

@@ -30,8 +30,8 @@ import msgspec
 
 from gateway.money.quotas.buckets import Bucket, Kind, Rule
 from gateway.money.quotas.leases import Answer, Ask
-from gateway.money.quotas.ledger import Claim
 from gateway.money.quotas.lending import LeaseState
+from gateway.money.quotas.reservations import Claim
 from gateway.money.quotas.transfer import BucketState, Hold
 from gateway.store.base import JournalOffset
 

@@ -39,7 +39,7 @@ def _report_breakpoints(message: Message, drop: Drop) -> None:
         if not isinstance(part, Reasoning) and part.ttl is not None:
             drop(part.ttl_at)
     if message.ttl is not None:
-        drop(f"{message.at}/cache_control")
+        drop(message.ttl_at)
 
 
 def _parts(parts: Sequence[Part], conversation: Conversation) -> list[Block]:

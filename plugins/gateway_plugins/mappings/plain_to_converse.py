@@ -112,7 +112,7 @@ class _Conversion:
                 continue
             blocks.append(self._call(part) if isinstance(part, Call) else self._plain(part))
             self._breakpoints.mark(blocks, part.ttl, part.ttl_at)
-        self._breakpoints.mark(blocks, message.ttl, f"{message.at}/cache_control")
+        self._breakpoints.mark(blocks, message.ttl, message.ttl_at)
         return blocks
 
     def _plain(self, part: Part) -> Block:
@@ -139,7 +139,7 @@ class _Conversion:
         for point in points[:-1]:  # a result can have only one cache point, placed after the result
             self._drop(point.path)
         if not points:
-            self._breakpoints.mark(blocks, message.ttl, f"{message.at}/cache_control")
+            self._breakpoints.mark(blocks, message.ttl, message.ttl_at)
         return blocks
 
     def _tools(self, *, thinks: bool) -> tuple[Block, Block | None, Block]:

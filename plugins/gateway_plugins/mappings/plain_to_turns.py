@@ -61,7 +61,7 @@ class Mapper(msgspec.Struct, frozen=True):
         ]
         if message.is_error:
             result["is_error"] = True
-        self.breakpoints.put(message.ttl, [result], "messages", f"{message.at}/cache_control")
+        self.breakpoints.put(message.ttl, [result], "messages", message.ttl_at)
         return Turn("user", [result], message.at)
 
     def _blocks(self, message: Message, section: str) -> list[Block]:
@@ -77,7 +77,7 @@ class Mapper(msgspec.Struct, frozen=True):
             block = self._call(part) if isinstance(part, Call) else self._plain(part)
             self.breakpoints.put(part.ttl, [block], section, part.ttl_at)
             blocks.append(block)
-        self.breakpoints.put(message.ttl, blocks, section, f"{message.at}/cache_control")
+        self.breakpoints.put(message.ttl, blocks, section, message.ttl_at)
         return blocks
 
     def _call(self, call: Call) -> Block:

@@ -12,9 +12,7 @@ import re
 from dataclasses import replace
 from typing import Any, Final
 
-import orjson
-
-from gateway.contract import errors, lenient_json, provider_errors
+from gateway.contract import errors, provider_errors
 from gateway.contract.errors import Problem
 from gateway_plugins.shared.lenient import mapping, sequence, text
 
@@ -31,14 +29,6 @@ MARK: Final = b'"details"'
 """Bytes that every error with details contains, for a quick search before decoding."""
 _SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 """A duration in ProtoJSON: `34.074824224s`."""
-
-
-def decoded(body: bytes) -> Any:
-    """Return the decoded body of an error reply, or None if it is not JSON."""
-    try:
-        return lenient_json.loads(body)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def first(data: Any) -> Any:

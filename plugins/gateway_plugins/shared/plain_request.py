@@ -75,6 +75,11 @@ class Message:
     is_error: bool = False
     """True if the call failed. Only requests of generateContent can state this."""
 
+    @property
+    def ttl_at(self) -> str:
+        """JSON pointer of the message's cache breakpoint."""
+        return f"{self.at}/cache_control"
+
 
 @dataclass(frozen=True, slots=True)
 class Format:

@@ -12,7 +12,8 @@ import pytest
 from gateway.access.identity import lookups as lookups_module
 from gateway.access.identity.localapi import LocalApiFailed
 from gateway.access.identity.lookups import UNCERTAIN_AT_ONCE, in_tailnet
-from gateway.testkit.localapi import LATE_SECONDS, ME, Node, User
+from gateway.testkit.localapi import LATE_SECONDS
+from gateway.testkit.tailnet_nodes import ME, Node, User
 from tests.helpers.identity import ALICE
 
 

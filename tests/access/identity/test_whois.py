@@ -16,7 +16,8 @@ from gateway.access.identity.lookups import Lookups
 from gateway.access.identity.whois import Whois, arrived_by_tailnet, connecting, host_and_port
 from gateway.contract.errors import PERMISSION, UNAVAILABLE, Refused
 from gateway.telemetry.log import configure
-from gateway.testkit.localapi import LocalApiSim, Node, User
+from gateway.testkit.localapi import LocalApiSim
+from gateway.testkit.tailnet_nodes import Node, User
 from tests.helpers.gateway import CAP, Lines
 from tests.helpers.identity import ALICE, Connection
 from tests.helpers.waiting import eventually

@@ -13,7 +13,8 @@ from gateway.money.quotas.bucket_chains import MAX_RETRY_AFTER, RETRY_AFTER_BUSY
 from gateway.money.quotas.buckets import SECOND, Charge, Rule
 from gateway.money.quotas.clock import SteadyClock
 from gateway.money.quotas.definitions import Quota, merged_chains
-from gateway.money.quotas.ledger import Claim, Ledger
+from gateway.money.quotas.ledger import Ledger
+from gateway.money.quotas.reservations import Claim
 from gateway.money.quotas.windows import Window
 
 DAY = 86_400 * SECOND

@@ -11,7 +11,7 @@ from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import SECOND, Bucket, LiveBucket, Rule
 from gateway.money.quotas.definitions import Quota
 from gateway.money.quotas.leases import Answer, Ask, Lease, Need, Standing, answered
-from gateway.money.quotas.ledger import Claim
+from gateway.money.quotas.reservations import Claim
 from gateway.money.quotas.settlements import Settlement
 from gateway.money.quotas.slices import DRY_SECONDS, IDLE_SECONDS, Slices, Want
 from tests.bench.leases import Case, Simulation

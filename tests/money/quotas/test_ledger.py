@@ -4,7 +4,8 @@ import pytest
 
 from gateway.money.quotas.bucket_chains import MAX_RETRY_AFTER, RETRY_AFTER_BUSY, Exceeded
 from gateway.money.quotas.buckets import SECOND, Charge, Rule
-from gateway.money.quotas.ledger import Claim, Ledger
+from gateway.money.quotas.ledger import Ledger
+from gateway.money.quotas.reservations import Claim
 
 DAY = 86_400 * SECOND
 TEN = 10_000_000_000

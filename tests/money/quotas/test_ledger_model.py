@@ -13,7 +13,7 @@ from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import SECOND
 from gateway.money.quotas.clock import SteadyClock
 from gateway.money.quotas.definitions import Quota
-from gateway.money.quotas.ledger import Claim
+from gateway.money.quotas.reservations import Claim
 from gateway.money.quotas.windows import Window
 from gateway.store.entries import Balance, Entry, decode, encode
 

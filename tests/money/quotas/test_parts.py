@@ -12,7 +12,7 @@ from gateway.call.spools import _charged
 from gateway.money.quotas.book import CallReservation, Quotas
 from gateway.money.quotas.buckets import SECOND, Bucket, Rule
 from gateway.money.quotas.estimate import Estimate
-from gateway.money.quotas.ledger import Claim
+from gateway.money.quotas.reservations import Claim
 from gateway.money.quotas.settlements import Settlement
 from gateway.store.entries import Bill
 

@@ -18,8 +18,8 @@ from gateway.money.quotas.book import ORDER, Quotas
 from gateway.money.quotas.bucket_chains import Exceeded
 from gateway.money.quotas.buckets import Bucket, Rule
 from gateway.money.quotas.leases import NotOpen
-from gateway.money.quotas.ledger import Claim
 from gateway.money.quotas.lending import Lender
+from gateway.money.quotas.reservations import Claim
 from gateway.money.quotas.settlements import Settlement
 from gateway.money.quotas.slices import IDLE_SECONDS, Slices
 from gateway.process.handover.wire import Broken

@@ -16,7 +16,8 @@ from gateway.access.identity.origin import Origin
 from gateway.process.handover import wire
 from gateway.process.workers import forwarded
 from gateway.process.workers.forwarded import FILE, MAX_BYTES, encoded
-from gateway.testkit.localapi import LocalApiSim, Node, User
+from gateway.testkit.localapi import LocalApiSim
+from gateway.testkit.tailnet_nodes import Node, User
 from tests.helpers.behind_worker import behind_worker
 from tests.helpers.gateway import CAP, HAIKU, bedrock, gate
 from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture of every test here)

@@ -10,8 +10,9 @@ import ssl
 import pytest
 
 from gateway.testkit import scenarios
-from gateway.testkit.localapi import LocalApiSim, Node, User
+from gateway.testkit.localapi import LocalApiSim
 from gateway.testkit.scenarios import Scenario
+from gateway.testkit.tailnet_nodes import Node, User
 from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
 from tests.helpers.http2 import ErrorCodes, Reset, http2
 from tests.helpers.tls import certified

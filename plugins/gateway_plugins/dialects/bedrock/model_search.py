@@ -18,13 +18,11 @@ import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from gateway.contract.aws_domains import AWS_DOMAIN
 from gateway.contract.flag import DiscoveredModel, ModelPages, ModelSearch, StepResponse, UpstreamRequest
 from gateway_plugins.shared import lenient, model_pages
 
-_RUNTIME: Final = re.compile(
-    r"bedrock-runtime(-fips)?\.[a-z0-9-]+"
-    r"\.(?:amazonaws\.(?:com(?:\.cn)?|eu)|api\.(?:aws|amazonwebservices\.(?:com\.cn|eu)))"
-)
+_RUNTIME: Final = re.compile(rf"bedrock-runtime(-fips)?\.[a-z0-9-]+\.(?:{AWS_DOMAIN})")
 """Pattern for the hosts of bedrock-runtime at AWS."""
 _TEXT: Final = "TEXT"
 _ON_DEMAND: Final = "ON_DEMAND"

@@ -11,8 +11,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
-
 from gateway.contract import json_api, lenient_json
 from gateway.contract.errors import BadFrame
 from gateway.contract.flag import ClientRequest, Event, Facts, Headers, Part, Usage
@@ -90,17 +88,10 @@ def checked(body: bytes) -> bytes:
 
     Raises `BadFrame` if the body is an error, is empty, or is any other value.
     """
-    data = _decoded(body)
+    data = lenient_json.loads_or_none(body)
     if not data or not isinstance(data, dict | list) or is_error(data):
         raise BadFrame("the provider's reply is neither a JSON object nor a list")
     return body
-
-
-def _decoded(body: bytes) -> Any:
-    try:
-        return lenient_json.loads(body)
-    except orjson.JSONDecodeError:
-        return None
 
 
 class Meter:
@@ -117,10 +108,10 @@ class Meter:
         if event.kind == INVOCATION_METRICS:
             self._counts.correct(_counts(mapping(event.data)))
         elif has_stop(event.payload) or _USAGE.search(event.payload):
-            self._add(_decoded(event.payload))
+            self._add(lenient_json.loads_or_none(event.payload))
 
     def whole(self, body: bytes) -> None:
-        self._add(_decoded(body))
+        self._add(lenient_json.loads_or_none(body))
 
     def _add(self, data: Any) -> None:
         if not isinstance(data, dict):

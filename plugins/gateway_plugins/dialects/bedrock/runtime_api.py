@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from gateway.contract import errors, json_api, lenient_json, provider_errors
+from gateway.contract.aws_domains import AWS_DOMAIN
 from gateway.contract.errors import BadFrame, Problem, Refused, UpstreamFailed
 from gateway.contract.flag import (
     ClientApi,
@@ -47,9 +48,7 @@ STREAMING: Final = frozenset({"converse-stream", "invoke-with-response-stream"})
 """Last path segment of each streaming operation."""
 _JSON: Final = "application/json"
 
-_HOST: Final = re.compile(
-    r"bedrock-[a-z-]+\.[a-z0-9-]+\.(?:amazonaws\.(?:com(?:\.cn)?|eu)|api\.(?:aws|amazonwebservices\.(?:com\.cn|eu)))"
-)
+_HOST: Final = re.compile(rf"bedrock-[a-z-]+\.[a-z0-9-]+\.(?:{AWS_DOMAIN})")
 """Pattern for the hosts of Bedrock's endpoints."""
 
 _EXCEPTIONS: Final[Mapping[str, tuple[str, int, bool]]] = {

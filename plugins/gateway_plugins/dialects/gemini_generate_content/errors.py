@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import errors, provider_errors
+from gateway.contract import errors, lenient_json, provider_errors
 from gateway.contract.errors import Problem
 from gateway.contract.flag import Head
 from gateway.contract.provider_errors import error_headers
@@ -73,7 +73,7 @@ _BY_NAME: Final[Mapping[str, tuple[str, bool]]] = {
 def problem_for(head: Head, body: bytes) -> Problem | None:
     """Return the problem that a provider's reply reports, or None if the reply is no error."""
     problem = provider_errors.problem_of(head, body)
-    return problem if problem is None else _refined(problem, google_errors.decoded(body))
+    return problem if problem is None else _refined(problem, lenient_json.loads_or_none(body))
 
 
 def problem_in_event(data: Any) -> Problem:

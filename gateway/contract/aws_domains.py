@@ -1,0 +1,18 @@
+"""The domains of AWS's endpoints, such as `amazonaws.com` in `bedrock-runtime.us-east-1.amazonaws.com`."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+AWS_DOMAINS: Final = (
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "amazonaws.eu",
+    "api.aws",
+    "api.amazonwebservices.com.cn",
+    "api.amazonwebservices.eu",
+)
+"""The domains of all partitions, for IPv4 alone and for both versions of IP. Source: botocore's partitions."""
+AWS_DOMAIN: Final = "|".join(map(re.escape, AWS_DOMAINS))
+"""A regular expression for one of the domains, to be put between parentheses."""

@@ -141,7 +141,7 @@ HOSTILE = {
     "no exception": ("raise BaseException('x')\n", "BaseException: x"),
     "a cancelled task": ("import asyncio\n\nraise asyncio.CancelledError\n", "CancelledError:"),
     "a recursion": ("def f():\n    f()\n\n\nf()\n", "RecursionError: maximum"),
-    "zero bytes": ("api = 1\n\0\n", "SyntaxError: source code"),
+    "zero bytes": ("api = 1\n\0\n", "source code string cannot contain null bytes"),
     "deep brackets": (f"x = {'(' * 5000}{')' * 5000}\n", "SyntaxError: too many"),
     "an encoding that does not exist": (f"# coding: nope\n{FLAG}", "SyntaxError: unknown encoding"),
     "a value that cannot be shown": (

@@ -227,6 +227,8 @@ class BankRounds:
             self._renewed(now)
             self._apply(asks, answers, buckets)
             resolve(asked, dict(zip(buckets, answers, strict=True)))
+            # the calls that were answered reserve their amounts now, before the next request states what is free
+            await asyncio.sleep(0)
 
     def _due(self, now: float) -> Sequence[Bucket]:
         """Return the quota buckets that the next renewal of the leases must include.

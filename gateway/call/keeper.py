@@ -147,14 +147,13 @@ class Keeper:
             if self.leases is None:
                 return lender.exchange(worker, asks)
             try:
-                away = await self.leases.cover(lender.lacking(worker, asks))
+                async with self.leases.covering(lender.lacking(worker, asks)) as away:
+                    # otherwise a hand-over has begun meanwhile, and the other process answers
+                    if self.is_here:
+                        return self._lent(self.leases, lender, lender.exchange(worker, asks), asks, away)
             except Stopped:
                 if self._is_ending:
                     raise StoreFailed(_ENDING.message) from None
-                continue
-            # otherwise a hand-over has begun meanwhile, and the other process answers
-            if self.is_here:
-                return self._lent(self.leases, lender, lender.exchange(worker, asks), asks, away)
         return await asyncio.to_thread(remote.lend, worker, asks)
 
     def _lent(self, leases: Leases, lender: Lender, loan: Loan, asks: Sequence[Ask], away: frozenset[Bucket]) -> Loan:

@@ -23,8 +23,8 @@ A process uses its slice of a balance as follows:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Final, TypeVar
 
 from gateway.call.bank_rounds import BankRounds, Records, Stopped
@@ -100,29 +100,39 @@ class Leases(BankRounds):
         call `attempt` again. Raises `Exceeded` if a bucket has too little, `Refused` if the bank cannot be reached, and
         `Stopped` if `stop` was called.
         """
-        for _ in range(ROUNDS - 1):
-            try:
-                return attempt()
-            except Exceeded as exceeded:
-                if exceeded.short is None:
-                    raise
-                await self._obtain(exceeded.rule.kind, exceeded.short)
-        return attempt()
+        try:
+            return attempt()
+        except Exceeded as exceeded:
+            refusal = exceeded
+        with ExitStack() as kept:
+            for _ in range(ROUNDS - 1):
+                if refusal.short is None:
+                    break
+                await self._obtain(refusal.rule.kind, refusal.short, kept)
+                try:
+                    return attempt()
+                except Exceeded as exceeded:
+                    refusal = exceeded
+        raise refusal
 
-    async def cover(self, lacking: Iterable[tuple[Bucket, Want]]) -> frozenset[Bucket]:
-        """Request the amounts `lacking` from the quota bank for calls of this gateway's workers, and wait for the
-        answers.
+    @asynccontextmanager
+    async def covering(self, lacking: Iterable[tuple[Bucket, Want]]) -> AsyncIterator[frozenset[Bucket]]:
+        """Return a context manager. It requests the amounts `lacking` from the quota bank for calls of this gateway's
+        workers, and waits for the answers.
 
-        Return the buckets for which the bank has not answered and whose last known balances must not be used. Raises
+        The value of the context manager is the set of the buckets for which the bank has not answered and whose last
+        known balances must not be used. The granted amounts are not given back during the `async with` block. Raises
         `Stopped` if `stop` was called.
         """
-        asked = [(key, self._ask(key, want)) for key, want in lacking]
-        answers = [self._answer_to(key, future, COVER_SECONDS) for key, future in asked]
-        outcomes = await asyncio.gather(*answers, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, Refused):
-                raise outcome
-        return frozenset(key for (key, _), outcome in zip(asked, outcomes, strict=True) if isinstance(outcome, Refused))
+        with ExitStack() as stack:
+            asked = [(key, stack.enter_context(self._asking(key, want))) for key, want in lacking]
+            answers = [self._answer_to(key, future, COVER_SECONDS) for key, future in asked]
+            outcomes = await asyncio.gather(*answers, return_exceptions=True)
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException) and not isinstance(outcome, Refused):
+                    raise outcome
+            refused = [isinstance(outcome, Refused) for outcome in outcomes]
+            yield frozenset(key for (key, _), is_refused in zip(asked, refused, strict=True) if is_refused)
 
     @property
     def bank(self) -> str:
@@ -187,8 +197,12 @@ class Leases(BankRounds):
                 self.free_workers(key)
             self._returns.came(key)
 
-    async def _obtain(self, kind: Kind, short: Short) -> None:
+    async def _obtain(self, kind: Kind, short: Short, kept: ExitStack) -> None:
         """Ask the quota bank for the amount that a call lacks.
+
+        What the bank grants is not given back until `kept` is closed. A call may need amounts of several buckets, so
+        the first amount must still be there when the last is granted. But `kept` is closed before each pause, because
+        the other processes may wait for these amounts.
 
         Raises `Refused` if the bank cannot be reached and calls may not use the last known balances. Raises `Stopped`
         if `stop` was called.
@@ -197,23 +211,41 @@ class Leases(BankRounds):
         for seconds in (*self._recall_seconds, 0.0):
             # the event is there before the bank is asked, because its word may come right after the answer
             with self._returns.waiting_for(key) as freed:
-                answer = await self._answer_to(key, self._ask(key, want), ASK_SECONDS)
+                asked = kept.enter_context(self._asking(key, want))
+                answer = await self._answer_to(key, asked, ASK_SECONDS)
                 if answer is None or not (answer.is_refused and answer.elsewhere) or not seconds:
                     break
+                kept.close()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         await freed.wait()
         if answer is not None and answer.away:
             raise _unknown(key, answer.away)
 
-    def _ask(self, key: Bucket, want: Want) -> asyncio.Future[Answer | None]:
-        """Ask the quota bank for the amount `want` of a bucket. Return a future with the bank's answer. Raises
-        `Stopped` if `stop` was called before.
+    @contextmanager
+    def _asking(self, key: Bucket, want: Want) -> Iterator[asyncio.Future[Answer | None]]:
+        """Return a context manager that asks the quota bank for the amount `want` of a bucket. Its value is a future
+        with the bank's answer. Raises `Stopped` if `stop` was called before.
+
+        What the bank grants is not given back during the `with` block, so that the call can reserve it there.
 
         The future's result is None if the bucket was removed from memory meanwhile. The future has the exception
         `StoreFailed` if the bank cannot be reached, and the exception `Stopped` if `stop` is called before the answer
         comes.
         """
+        asked = self._ask(key, want)
+        if (bucket := self._bucket(key)) is None:
+            yield asked
+            return
+        bucket.waiting += 1
+        try:
+            yield asked
+        finally:
+            bucket.waiting -= 1
+            if bucket.is_wanted:
+                self._soon(key)
+
+    def _ask(self, key: Bucket, want: Want) -> asyncio.Future[Answer | None]:
         if self.has_stopped:
             raise Stopped
         if self._is_away:
@@ -221,14 +253,11 @@ class Leases(BankRounds):
             away.set_exception(StoreFailed(f"{self._bank.name} is away"))
             return away
         future = self._questions.add(key, want)
-        if (bucket := self._bucket(key)) is not None:
-            bucket.waiting += 1
-            future.add_done_callback(lambda _future: bucket.stop_waiting())
         self._wake.set()
         return future
 
     async def _answer_to(self, bucket: Bucket, asked: asyncio.Future[Answer | None], seconds: float) -> Answer | None:
-        """Wait for the quota bank's answer to a request, and return it. `asked` is the result of `_ask`.
+        """Wait for the quota bank's answer to a request, and return it. `asked` is the value of `_asking`.
 
         Return None if the bucket was removed from memory, or if the bank does not answer and calls may use the last
         known balances. Raises `Refused` if the bank does not answer and calls may not use them. Raises `Stopped` if

@@ -212,11 +212,6 @@ async def test_a_restart_of_the_database_under_load_loses_no_call(tmp_path, conf
 
 
 async def test_a_hand_over_under_load_loses_no_call(tmp_path, bedrock_sim, address):
-    """Check that a hand-over under load loses no call.
-
-    On a busy machine, the replaced gateway may take too long to give its slices back. A few calls are then told to try
-    again.
-    """
     bedrock_sim.default = SLOW
     arguments = configuration(tmp_path, bedrock_sim.url)
     storage = {"url": cluster().url(address), "shared": True, "lease_seconds": 3}
@@ -225,11 +220,8 @@ async def test_a_hand_over_under_load_loses_no_call(tmp_path, bedrock_sim, addre
         async with loaded(gateway, tmp_path) as load:
             await gateway.restart()
             await more_calls(load)
-        told = [fault for fault in load.faults if fault[0] == 429 and b"held by calls in flight" in fault[1]]
-        assert told == load.faults
-        assert len(told) <= 5
-        await is_settled(gateway, len(load.ids) + len(told))
-        calls = await gateway.stored(len(load.ids) + len(told))
-    kept = [one for one in calls if one["outcome"] != "refused"]
-    assert Counter(one["id"] for one in kept) == Counter(load.ids)
-    assert {one["outcome"] for one in kept} == {"ok"}
+        assert load.faults == []
+        await is_settled(gateway, len(load.ids))
+        calls = await gateway.stored(len(load.ids))
+    assert Counter(one["id"] for one in calls) == Counter(load.ids)
+    assert {one["outcome"] for one in calls} == {"ok"}

@@ -114,8 +114,9 @@ class Slices:
         `wants` are the amounts that waiting calls need.
         """
         now, free = self.clock(), bucket.free
-        is_idle = not wants and now - bucket.used_at >= IDLE_SECONDS
-        if is_idle or (not wants and bucket.is_scarce):
+        is_unwanted = not wants and not bucket.waiting
+        is_idle = is_unwanted and now - bucket.used_at >= IDLE_SECONDS
+        if is_idle or (is_unwanted and bucket.is_scarce):
             # given back before the bank knows it, so that no call begins with it meanwhile
             bucket.granted -= max(0, free)
             ahead = 0
@@ -215,7 +216,9 @@ class SlicedBucket(LiveBucket):
     granted_at: float = 0.0
     used_at: float = 0.0
     waiting: int = 0
-    """Number of calls that wait for the quota bank's answer about this bucket."""
+    """Number of calls that wait for the quota bank's answer about this bucket, or that have the answer and are about to
+    reserve the granted amount. While there are such calls, nothing is given back.
+    """
     dry_until: float = 0.0
     """Time, by `Slices.clock`, until which the gateway does not ask the quota bank for more of this bucket. It is set
     when the bank refuses a call.
@@ -295,10 +298,6 @@ class SlicedBucket(LiveBucket):
         LiveBucket.lend(self, name, leased)
         if self.is_low or self.is_wanted:
             self.slices.low(Bucket(self.rule.kind, name))
-
-    def stop_waiting(self) -> None:
-        """Decrease the number of calls that wait for the quota bank's answer about this bucket."""
-        self.waiting -= 1
 
     def is_full(self, now: int) -> bool:
         """Return whether the bucket may be forgotten: it is full, this gateway holds no part of its balance, and no

@@ -1,4 +1,4 @@
-"""Where a function of a plugin is defined: the file and the line, or the package."""
+"""Finds the file and line in which a plugin's function is defined, and the package of a module."""
 
 from __future__ import annotations
 

@@ -243,6 +243,7 @@ CHAPTERS: Final = (
             Part("Names of models", "capabilities"),
             Part("Patterns", "globs", head=True),
             Part("Wrong base URLs", "client_api"),
+            Part("Domains of AWS", "aws_domains", head=True),
         ),
     ),
     Chapter(

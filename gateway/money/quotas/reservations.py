@@ -1,4 +1,4 @@
-"""What a call reserves in the buckets of a ledger, and what it has used of it."""
+"""The amounts that a call asks for (`Claim`) and holds (`Reservation`) in the buckets of a ledger."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def main() -> int:
 
 
 def _collect_garbage() -> None:
-    """Switch garbage collection on, for objects that are created from now on."""
+    """Switch garbage collection on. Exempt all existing objects, such as the imported modules."""
     gc.freeze()
     gc.enable()
 

@@ -15,8 +15,9 @@ from tests.helpers.gateway import KEY
 from tests.helpers.postgres import cluster, require_postgres
 
 RECORDINGS = "recordings"
-"""First word of the reason of a skip that is allowed even with IRISGATE_NO_SKIPS: the recordings for the test are
-missing, and cannot be installed.
+"""First word of the reason for skipping a test whose recordings are missing. Recordings cannot be installed.
+
+Such a skip is allowed even if IRISGATE_NO_SKIPS is set.
 """
 
 
@@ -83,7 +84,7 @@ LONG = {
     "web/dashboard/test_script.py",
     "web/test_slow_connections.py",
 }
-"""Test files that take long. They run first, so that no processor is idle at the end."""
+"""Test files that take long. They run first, so that no processor is idle at the end of the run."""
 
 
 def pytest_addoption(parser):
@@ -103,13 +104,13 @@ def postgres():
 
 @pytest.fixture
 def address():
-    """Return the address of a new database in PostgreSQL."""
+    """Create an empty PostgreSQL database, and return its address."""
     return cluster().address()
 
 
 @pytest.fixture
 def rewriting(request):
-    """Return whether files with expected results are rewritten instead of compared."""
+    """Return whether the test run writes golden files (files with expected results) instead of comparing with them."""
     return request.config.getoption("--rewrite-golden")
 
 
@@ -126,10 +127,9 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
-    """Return the number of processes for `--numprocesses auto`.
+    """Return the number of test processes for `--numprocesses auto`: three for every two processors.
 
-    Tests also wait for timers, and for processes that they start. Therefore there are three processes for two
-    processors.
+    A test spends some of its time waiting for timers and for processes that it has started.
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return processors + processors // 2
@@ -156,21 +156,21 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_sessionstart():
-    """Switch garbage collection off while tests are collected, because hardly any of the objects is garbage."""
+    """Switch garbage collection off while pytest collects the tests, because this creates hardly any garbage."""
     gc.disable()
 
 
 def pytest_collection_finish():
-    """Exclude all objects that pytest has made so far from garbage collection. Each later collection would need a
-    second to scan them.
+    """Switch garbage collection on, for new objects only. Scanning the objects that pytest has made would take a second
+    each time.
     """
     gc.freeze()
     gc.enable()
 
 
 def pytest_runtest_teardown():
-    """Empty aiohttp's cache of middlewares, which would keep the last 1,024 applications of a process, each with its
-    gateway and the thread of the gateway's log.
+    """Empty aiohttp's cache of middlewares. It would keep the last 1,024 gateways of a process in memory, each with a
+    thread for its log.
     """
     web_app._cached_build_middleware.cache_clear()
 

@@ -14,7 +14,7 @@ WORDS = re.compile("anthropic|bedrock|converse|openai|gemini", re.IGNORECASE)
 
 
 def words_of(tree):
-    """Yield the identifiers and texts of a module, without docstrings and the descriptions of settings."""
+    """Yield the identifiers and strings of a module. Docstrings and the descriptions of settings are left out."""
     texts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg in {"description", "examples"}:
@@ -64,19 +64,17 @@ REASONS = {
     "gateway/upstream/request_metadata.py": "AWS's header for metadata about the caller",
     "gateway/web/dashboard/connect.py": "the settings of each client, as its maker names them",
 }
-"""The files that name a format or its maker, with the reasons."""
+"""The files of the core that may name an API format or its maker, each with the reason."""
 TEST_KIT = ("gateway/testkit/", "gateway/pytest_plugin/")
-"""Folders in which the names of all API formats may occur, because their simulated providers and fixtures are for all
-formats.
-"""
+"""Folders that may name all API formats, because they have the simulated providers and the fixtures of all formats."""
 
 
 @cache
 def core():
     """Return the words of each file of the core, which is the gateway without its plugins.
 
-    The words are read by the first test that needs them, and not at import: every test process imports this file, but
-    only one runs its tests.
+    The files are not read at import, because every test process imports this module, but only one process runs its
+    tests.
     """
     return {
         name(path): frozenset(words_of(tree))
@@ -91,10 +89,9 @@ def test_a_format_is_named_only_where_there_is_a_reason():
 
 
 def test_no_code_compares_with_the_name_of_a_flag():
-    """Check that names of compatibility flags and dialects occur only in plugins, and in four other files.
+    """Check that the names of compatibility flags and dialects occur only in plugins, and in four other files.
 
-    These four use the names in examples, in the demo, in new configurations, and in a warning about a setting without
-    effect.
+    These files have examples, the demo, and a warning about a setting without effect.
     """
     registry = discover_own()
     names = {*registry.flags, *(dialect for flag in registry.flags.values() for dialect in flag.dialects)} - {OPAQUE}

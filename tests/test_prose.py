@@ -1,4 +1,4 @@
-"""Rules for docstrings: their first words, and that the files that they name exist.
+"""Rules for docstrings: how they begin, and that the files that they name exist.
 
 A test cannot find good sentences. It can find some habits that make a docstring hard to understand.
 """
@@ -26,12 +26,12 @@ FRAGMENTS = words(
     "At On If So Since Until Because Than Then While And But Or Not Also Beside Besides Without Within Behind Above "
     "Below After Before Told Kept Asked Made Shown Held Taken Given Whatever Whoever Whenever Wherever"
 )
-"""First words that refer to a noun or clause outside the sentence."""
+"""Words with which no docstring may begin. Each refers to a noun or a clause that the reader has not read yet."""
 NO_VERBS = FRAGMENTS | words(
     "A An The All Every Each Some Any None No One Two Up Whether Same Another Both Many Most More Less Few Only "
     "Nothing Somebody Nobody Everything Something Anything True False Our My Own Other"
 )
-"""First words that are not verbs, for docstrings of functions."""
+"""Words that are not verbs. No docstring of a function may begin with one of them."""
 
 
 def first_word(docstring):
@@ -39,7 +39,7 @@ def first_word(docstring):
 
 
 def docstrings(tree):
-    """Yield (line, kind, docstring) of every docstring, and of every string after an assignment."""
+    """Yield (line, kind, docstring) for each docstring of a module, including the string after an assignment."""
     if head := ast.get_docstring(tree):
         yield 1, "head", head
     for node in ast.walk(tree):
@@ -57,8 +57,8 @@ def docstrings(tree):
 
 
 def test_a_docstring_begins_with_a_word_that_stands_alone():
-    """Check that a function's docstring begins with an imperative verb, and that no other docstring begins with a
-    fragment.
+    """Check that each docstring of a function begins with an imperative verb, and that no docstring begins with a word
+    in `FRAGMENTS`.
     """
     wrong = []
     for path, tree in trees(SOURCES).items():
@@ -82,7 +82,9 @@ def test_a_docstring_of_the_tests_begins_with_no_fragment():
 
 
 def test_a_file_that_the_prose_names_is_there():
-    """Check that each path in a docstring exists: beside the file, in a package, or from the repository's root."""
+    """Check that each file that a docstring names in backticks exists. A path is relative to the docstring's file, to a
+    package, or to the repository's root.
+    """
     wrong = []
     for path in SOURCES:
         roots = (path.relative_to(ROOT).parent, Path(), Path("gateway"), Path("plugins/gateway_plugins"))

@@ -120,7 +120,7 @@ def test_a_broad_except_stands_only_where_a_call_or_a_task_ends(sources):
 
 
 def test_the_package_has_no_loose_modules():
-    """Check that every module is in a subpackage, because lint-imports checks only imports between subpackages."""
+    """Check that every module of the gateway is in a subpackage. lint-imports checks only imports between subpackages."""
     assert {path.name for path in (ROOT / "gateway").iterdir() if path.is_file()} == {
         "__init__.py", "__main__.py", "py.typed",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""One vocabulary: the log, the API, the store and the metrics use exactly the words in `deploy/vocabulary.md`."""
+"""Tests that the log, the API, the store and the metrics use exactly the words in `deploy/vocabulary.md`."""
 
 import json
 import re
@@ -33,7 +33,7 @@ ROW = UsageRow(
 
 
 def cells(title):
-    """Return the rows of a section's table, without the header."""
+    """Return the cells of each row of a section's table, without the header."""
     section = TEXT.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     lines = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
     return [[cell.strip() for cell in line] for line in lines]
@@ -45,7 +45,7 @@ def words(where):
 
 @pytest.fixture
 def samples():
-    """Return the name and labels of every metric series of a gateway with workers that has seen every event."""
+    """Return the name and labels of each metric series of a gateway with workers. Every metric has been given a value."""
     providers = {"bedrock": SimpleNamespace(models=(HAIKU,))}
     metrics = Metrics(SimpleNamespace(providers=providers, metrics=SimpleNamespace(users=1)))
     metrics.journal(SimpleNamespace(lag=0, waiting=0, failing=False, disk_fault=str))

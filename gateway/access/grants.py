@@ -31,7 +31,7 @@ from gateway.money.quotas.definitions import Chain, RateLimit, merged_chains
 MAX_CALLERS: Final = 1024
 """Maximum number of callers whose access is cached."""
 MAX_MODELS: Final = 64
-"""Maximum number of models in each caller's cache. Few callers use more."""
+"""Maximum number of models whose access is cached for each caller. Few callers use more."""
 
 Headers = tuple[tuple[str, str], ...]
 Limits = tuple[tuple[RateLimit, tuple[str, ...]], ...]
@@ -119,12 +119,11 @@ class Access:
         return header in self._filterable_headers or ALL_HEADERS in self._filterable_headers
 
     def allows_direct(self, method: str, *paths: str) -> bool:
-        """Return whether the caller may send a request whose path begins with `/direct`. The gateway forwards such
-        requests unchanged.
+        """Return whether the caller may send a request whose path begins with `/direct`.
 
-        A provider may decode an encoded path in several ways. `paths` has the result of each way
-        (`DirectPath.meanings`). An admin may send every request. Any other caller needs a role, and a pattern in the
-        grants that allows the method and matches all `paths`.
+        A provider may decode an encoded path in several ways. `paths` has the result of each way. An admin may send
+        every request. Any other caller needs a role, and a grant with a pattern that allows the method and matches all
+        `paths`.
         """
         if self.role == "admin":
             return True
@@ -147,8 +146,8 @@ class Access:
     def quotas(self, provider: str, model: str) -> tuple[Chain, ...]:
         """Return the quotas that are charged for requests for a model.
 
-        Each item is a chain of names: a quota, and then its overdraft quotas. If the model is not known, `model` is "".
-        The result then has every quota that is charged for at least one model of the provider.
+        Each item is a chain of names: a quota, and then its overdraft quotas. If the model is not known, the argument
+        `model` is "". Then the result has all quotas that any model of the provider may be charged to.
         """
         return self._terms(provider, model).quotas
 
@@ -156,7 +155,7 @@ class Access:
         """Return the rate limits for a model.
 
         Each item is a pair: a limit, and the patterns of all models to which this limit applies. If the model is not
-        known, `model` is "". The result then has every limit that applies to at least one model of the provider.
+        known, the argument `model` is "". Then the result has all limits that apply to any model of the provider.
         """
         return self._terms(provider, model).rate_limits
 
@@ -204,9 +203,9 @@ def _find_access(by_source: _BySource, providers: frozenset[str], identity: Iden
 def _by_source(grants: Sequence[Grant]) -> _BySource:
     """Return the capabilities of all grants, by the source (`src`) to which they are granted.
 
-    With this mapping, the capabilities of a caller are found without a check of every grant. For each source, it has a
-    dict of capabilities. A key of this dict is a pair: the index of the grant in the configuration, and the index of
-    the capability in the grant.
+    The key of each inner dict is a pair: the index of the grant in `grants`, and the index of the capability in the
+    grant. So the capabilities of a caller are found without a check of every grant, and can be put in the order of the
+    configuration.
     """
     by_source: _BySource = {}
     for outer, grant in enumerate(grants):

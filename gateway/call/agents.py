@@ -37,8 +37,8 @@ class Rule(NamedTuple):
     header.
     """
     equal_to: tuple[str, ...]
-    """Names of other headers. The rule matches only if one of them has the same value as `header`. If the tuple is
-    empty, any value of `header` matches.
+    """Names of other headers, one of which must have the same value as `header`. If the tuple is empty, any value of
+    `header` matches, except "".
     """
     cache_key: bool
     """True if the program sends a new `prompt_cache_key` in each session. The key then identifies the session."""
@@ -46,7 +46,7 @@ class Rule(NamedTuple):
     def matches(self, headers: Mapping[str, str]) -> bool:
         """Return whether a request with these headers matches the rule.
 
-        The caller must ensure that the rule has a `header`, and that the request contains this header.
+        Call this only if the rule has a `header` and the request contains that header. Otherwise `KeyError` is raised.
         """
         value = headers[self.header]
         return bool(value) and (not self.equal_to or any(headers.get(name) == value for name in self.equal_to))

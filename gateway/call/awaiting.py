@@ -1,8 +1,8 @@
-"""Runs work that seldom has to await anything. No asyncio task is needed unless the work really awaits something.
+"""Runs work that seldom has to await anything, so that usually no asyncio task is needed.
 
-Such work is written as a generator. The generator yields a function each time it has to await something. `completed`
-calls the function, awaits its result, and resumes the generator with that result. Usually a generator yields nothing:
-one call of `next` runs it to its end.
+The work is written as a generator. When the work has to await something, the generator yields a function. `completed`
+calls the function, awaits the result, and sends the value to the generator. A generator that has nothing to await
+yields nothing, so that one call of `next` runs it to its end.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ T = TypeVar("T")
 Wanted = Callable[[], Awaitable[Any]]
 """A function that returns an awaitable, such as a coroutine function without arguments."""
 Work = Generator[Wanted, Any, T]
-"""A generator that returns a `T`. It yields functions that return awaitables.
+"""A generator that does work and returns a `T`. When it has to await something, it yields a function.
 
-The caller calls each yielded function and awaits the awaitable. The `yield` in the generator then returns the result of
-the awaitable, or raises its exception."""
+The caller calls this function and awaits its result. The generator then gets the value, or the exception, at its
+`yield`.
+"""
 
 
 async def completed(work: Work[T], wanted: Wanted | None = None) -> T:
     """Run the generator `work` to its end, and return its result. Raises the exceptions of the work.
 
-    If the generator has started already, `wanted` is the function that it yielded last. If it has not started, `wanted`
-    is None.
+    `wanted` is for a generator that was started elsewhere: the function that it has just yielded. It is None for a
+    generator that has not started.
     """
     step: Callable[[], Wanted] = partial(next, work)
     try:

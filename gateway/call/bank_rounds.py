@@ -3,11 +3,11 @@
 The bank grants the process slices of the balances: parts that only this process may spend. A slice is granted for a
 limited time, its lease (`money/quotas/leases.py`). `leases.py` explains how calls use the slices.
 
-- The process registers at the bank, and then sends it one request after the other. A request asks for the amounts that
-  waiting calls need, and for more of the slices that are nearly used up. It also gives back slices that the process no
+- The process registers at the bank, and then sends requests one after the other. A request asks for the amounts that
+  waiting calls need, and enlarges slices that are nearly used up. A request also gives back slices that the process no
   longer needs.
 - Each request renews all leases. While the process has slices, the next request follows after at most a third of the
-  time for which the bank grants leases.
+  length of a lease.
 - If the bank cannot be reached, the process tries again every `RETRY_SECONDS`.
 - If the bank has forgotten the process, the process registers again.
 """
@@ -30,16 +30,16 @@ from gateway.telemetry.log import Logger
 RETRY_SECONDS: Final = 0.5
 """Seconds between two requests to a quota bank that cannot be reached."""
 REPORT_SECONDS: Final = 1.0
-"""Maximum number of seconds between a charge to a rate limit and the report of the charge to the quota bank.
+"""Maximum number of seconds from a charge to a rate limit until the charge is reported to the quota bank.
 
-Until the report, the balance at the bank is too high. A refill stops at the bucket's capacity, so a refill in this time
-may add too little.
+Before the report, the bank takes the bucket for fuller than it is. The bank adds a refill only up to the capacity, so a
+late report can lose a part of a refill.
 """
 
 
 class Stopped(Exception):
-    """The error for calls that need the quota bank after `BankRounds.stop` was called. Either another process takes
-    over, or this process ends.
+    """The error for calls that need the quota bank after `BankRounds.stop` was called, because another process takes
+    over or this process ends.
     """
 
 
@@ -47,20 +47,20 @@ class Records(Protocol):
     """The records of calls that this process writes, and that the quota bank reads."""
 
     async def flush(self) -> None:
-        """Wait until the quota bank has all records that were written so far. Raises `StoreFailed` if this takes too
-        long.
+        """Wait until the quota bank has received all records that this process has written. Raises `StoreFailed` if
+        this takes too long.
         """
 
 
 class BankRounds:
     """Requests slices (parts of shared balances) from the quota bank for this process, and gives them back.
 
-    The bank grants each slice for `seconds`, the time of its lease. `goes_on` is true if calls may use the last known
-    balances while the bank cannot be reached.
+    `seconds` is the length of the leases, for which the bank grants the slices. `goes_on` is true if calls may use the
+    last known balances while the bank cannot be reached.
 
-    The process and the bank each keep the sum of the process's charges. If the process registers at the bank again and
-    `records` is None, both sums are kept. If `records` is given, the process first waits until the bank has the records
-    of all its charges. Then both sums begin at 0 again.
+    `records` is for a bank that learns the charges of this process from the records of its calls. Before the process
+    registers at such a bank again, it waits until the bank has received them all. It is None for a bank that keeps the
+    sum of the charges itself.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class BankRounds:
     async def start(self) -> None:
         """Register this gateway at the bank, which keeps the shared balances.
 
-        If this process has taken over calls from another process, the bank grants the amounts that these calls have
-        reserved. The records of all earlier calls must already be in the store. Raises `StoreFailed` if the bank cannot
-        be reached.
+        If this process has taken over calls from another process, the bank grants it the amounts that these calls have
+        reserved. The caller must ensure that the records of all earlier calls are in the store. Raises `StoreFailed` if
+        the bank cannot be reached.
         """
         await self._open(self._slices.charged_amounts())
         self._begin()
@@ -101,10 +101,10 @@ class BankRounds:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Send no more requests to the quota bank, and spend nothing more, because another process takes over the
-        amounts that the bank has granted.
+        """Send no more requests to the quota bank, and spend nothing more, because another process takes over what the
+        bank has granted.
 
-        Calls that wait for the bank get `Stopped`, and so do calls that need the bank later.
+        Calls that are waiting for the bank get `Stopped`. So do calls that need the bank after this.
         """
         self.has_stopped = True
         task, self._task = self._task, None
@@ -132,7 +132,7 @@ class BankRounds:
                 await self._bank.leave()
 
     def _charged(self, bucket: Bucket) -> None:
-        """Ensure that a charge to a rate limit is reported to the quota bank within `REPORT_SECONDS`. Charges to
+        """Start a timer, if none is running, that reports a charge to a rate limit to the quota bank. Charges to
         buckets of money are not reported.
         """
         if bucket.kind != "money":
@@ -146,8 +146,10 @@ class BankRounds:
         self._wake.set()
 
     async def _report_last(self) -> None:
-        """Report all charges to rate limits to the quota bank, before this process gives up its slices (parts of
-        balances).
+        """Report the charges to rate limits that the quota bank does not know yet. This is the last report of this
+        process.
+
+        Do nothing if the bank cannot be reached. Stop waiting after `REPORT_SECONDS`.
         """
         if self._report_timer is not None:
             self._report_timer.cancel()
@@ -197,11 +199,12 @@ class BankRounds:
             raise
 
     async def _exchange(self, asked: Asked) -> None:
-        """Send one request to the quota bank, for the amounts that calls wait for (`asked`) and for all other slices
-        (parts of balances) that must change.
+        """Send one request to the quota bank.
 
-        If the bank has forgotten this process, register again. The calls then wait for the next request. Raises
-        `StoreFailed` if the bank cannot be reached, or if it has forgotten this process and `stop` was called.
+        The request contains the amounts that calls wait for (`asked`), and all other slices (parts of balances) that
+        must change. If the bank has forgotten this process, register again, and put `asked` into the next request.
+        Raises `StoreFailed` if the bank cannot be reached, or if the bank has forgotten this process and `stop` was
+        called.
         """
         low, self._low = self._low, set()
         now = self._slices.clock()
@@ -231,10 +234,10 @@ class BankRounds:
             await asyncio.sleep(0)
 
     def _due(self, now: float) -> Sequence[Bucket]:
-        """Return the quota buckets that the next renewal of the leases must include.
+        """Return the quota buckets to include in the next renewal of the leases, even if no call asks for them.
 
-        These are the buckets of which this process has spent too much, and idle buckets, whose slices (parts of the
-        balances) this process gives back.
+        A bucket is included if this process has spent more than its slice (its part of the balance), or if it is idle.
+        The slice of an idle bucket is given back.
         """
         active = self._slices.active.items()
         return [key for key, one in active if one.free < 0 or now - one.used_at >= IDLE_SECONDS]
@@ -248,10 +251,10 @@ class BankRounds:
                 self._soon(ask.key)
 
     async def _open(self, recorded: Mapping[Bucket, int]) -> None:
-        """Register this process at the quota bank. `recorded` maps each bucket to the sum of this process's charges
-        whose records have reached the bank.
+        """Register this process at the quota bank.
 
-        Raises `StoreFailed` if the bank cannot be reached, or does not register this process.
+        `recorded` has the sum of this process's charges to each bucket that the bank already knows from the records of
+        calls. Raises `StoreFailed` if the bank cannot be reached, or does not register this process.
         """
         slices = self._slices
         slices.begin(recorded)
@@ -267,11 +270,10 @@ class BankRounds:
         self._apply(asks, answers, buckets)
 
     async def _open_again(self) -> None:
-        """Register this process at the quota bank again.
+        """Register this process at the quota bank again, because the bank has forgotten this process.
 
-        If the bank no longer knows the charges of this process, first wait until the records of these charges have
-        reached the bank. Raises `StoreFailed` if the records do not reach the bank, or if the bank does not register
-        this process.
+        If the bank learns charges from the records of calls, first wait until it has received them. Raises
+        `StoreFailed` if the records do not reach the bank, or if the bank does not register this process.
         """
         recorded: Mapping[Bucket, int] = {}
         if self._records is not None:
@@ -281,10 +283,10 @@ class BankRounds:
         await self._open(recorded)
 
     def _renewed(self, now: float) -> None:
-        """Record that the quota bank has renewed the leases, its grants for a limited time.
+        """Record that the quota bank has renewed the leases of all slices (parts of balances).
 
-        `now` is the time just before the request to the bank. The leases are counted from `now`, so they end in this
-        process before they end at the bank.
+        `now` is the time just before the request was sent. The new leases are counted from this time, so this process
+        stops spending before the bank takes the slices back.
         """
         self._slices.until, self._renew_at = now + self._seconds, now + self._seconds / 3
         self._slices.goes_on = self._slices.limits_go_on = False
@@ -293,9 +295,10 @@ class BankRounds:
             self._log.info("leases.bank_is_back")
 
     def _lose(self, reason: str) -> None:
-        """Record that the quota bank cannot be reached. Log the `reason` only if the bank could be reached until now.
+        """Record that the quota bank cannot be reached. From now on, calls may use the last known balances if the
+        configuration allows it.
 
-        If `stop` was called, do nothing, so that calls do not begin to use the last known balances.
+        The `reason` is logged if the last request succeeded. If `stop` was called, do nothing.
         """
         if self.has_stopped:
             return

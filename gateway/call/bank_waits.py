@@ -1,8 +1,8 @@
 """The calls that wait for the quota bank, the service that keeps the balances that several processes share
 (`leases.py`).
 
-- `Questions` has the calls that wait for the bank's answer. One request to the bank answers all of them.
-- `Returns` has the calls that the bank has refused, and that wait until other processes give back parts of a balance.
+- `Questions` has the calls that wait for the bank's answer. One request to the bank serves all of them.
+- `Returns` has the calls that the bank has refused. They wait until other processes give back parts of a balance.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Question(NamedTuple):
 
     want: Want
     answer: asyncio.Future[Answer | None]
-    """A future for the bank's answer. Its result is None if the bucket was removed from memory before the request was
+    """The future that gets the bank's answer. It gets None if the bucket is removed from memory before the request is
     sent.
     """
 
@@ -38,7 +38,7 @@ class Questions:
         self._asked: dict[Bucket, list[Question]] = {}
 
     def add(self, bucket: Bucket, want: Want) -> asyncio.Future[Answer | None]:
-        """Add a call's request for a part of the bucket's balance. Return the future for the quota bank's answer."""
+        """Add the amount that a call wants from a bucket. Return the future that gets the quota bank's answer."""
         question = Question(want, asyncio.get_running_loop().create_future())
         self._asked.setdefault(bucket, []).append(question)
         return question.answer
@@ -50,7 +50,7 @@ class Questions:
         return {bucket: questions for bucket, questions in live.items() if questions}
 
     def put_back(self, asked: Asked) -> None:
-        """Add requests that `take` has returned and that must be sent again."""
+        """Add again the requests that `take` returned, so that they are sent a second time."""
         for bucket, questions in asked.items():
             self._asked.setdefault(bucket, []).extend(questions)
 
@@ -79,8 +79,8 @@ class Returns:
 
     @contextmanager
     def waiting_for(self, bucket: Bucket) -> Iterator[asyncio.Event]:
-        """Return a context manager with an event, which is set when other processes have given back parts of the
-        bucket.
+        """Return a context manager whose value is an event. The event is set when other processes have given back parts
+        of the bucket's balance.
         """
         event = asyncio.Event()
         self._events.setdefault(bucket, set()).add(event)
@@ -94,7 +94,7 @@ class Returns:
                     del self._events[bucket]
 
     def came(self, bucket: Bucket) -> None:
-        """Wake the calls that wait for this bucket."""
+        """Wake the calls that wait for this bucket, because other processes have given back parts of its balance."""
         for event in self._events.pop(bucket, ()):
             event.set()
 

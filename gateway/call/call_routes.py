@@ -24,7 +24,7 @@ Others = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Target(msgspec.Struct, frozen=True):
-    """A route of an API, with the plugin and the server that handle its requests."""
+    """A route of an API: its plugin (`flag`), its aiohttp route, and the server that handles its requests."""
 
     flag: Plugin
     route: Route
@@ -43,10 +43,11 @@ class CallRoutes(msgspec.Struct, frozen=True):
     _all: dict[web.AbstractRoute, _Target] = msgspec.field(default_factory=dict)
 
     def add(self, flag: Plugin, route: Route, server: Server | None = None) -> None:
-        """Add a route of an API. A request for the route's path with a method that has no route gets a 405.
+        """Add a route of an API. A request with the route's path and another method, for which there is no route, gets
+        a 405.
 
         - `server` serves the requests of the route. If it is None, `CallRoutes.server` serves them.
-        - The route is also served with two slashes behind a base URL. Some clients send them if the base URL in their
+        - The route is also added with a second slash after the base URL. Some clients send it if the base URL in their
           settings ends with a slash (AWS's SDK for JavaScript).
         """
         for path in (route.path, *_doubled(flag, route.path)):
@@ -75,9 +76,10 @@ class CallRoutes(msgspec.Struct, frozen=True):
 
 
 def _doubled(flag: Plugin, path: str) -> Iterator[str]:
-    """Yield the path of a route with two slashes behind each base URL of the API's clients. The root is a base URL too.
+    """Yield the path of a route with a second slash after the base URL, such as `/v1//models`.
 
-    `request_parsing.http_request` removes the second slash again.
+    There is one path for each base URL of the API's clients, and one for the root. `request_parsing.http_request`
+    removes the second slash again.
     """
     for base in dict.fromkeys(("", *flag.client_api.bases) if flag.client_api else ()):
         if path.startswith(f"{base}/"):

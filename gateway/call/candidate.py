@@ -22,4 +22,4 @@ class Candidate(msgspec.Struct, frozen=True):
     target: Target
     way: Way
     translator: LoadedTranslator | None = None
-    """The translator, if `way` is `Way.TRANSLATED`. It is None otherwise."""
+    """The translator between the two API formats. None if no translation is needed (`way` is not `Way.TRANSLATED`)."""

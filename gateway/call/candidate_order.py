@@ -1,14 +1,14 @@
-"""The order in which the offers (models of providers) of a call are tried.
+"""The order in which the offers of a call are tried. An offer is a model at one provider.
 
-- A strategy chooses the first offer for the first call of a session. An alias has its own strategy. For other names,
+- A strategy chooses the first offer for a session. An alias has its own strategy. For a model's name,
   `resilience.strategy` chooses among the providers with the highest preference.
 - A later call of the session starts with the offer that served the session's last call, because that provider has the
-  session's prompts in its cache. Cached input costs a tenth of new input. An offer that served only because the first
-  choice had failed also keeps the session.
+  session's prompts in its cache. Cached input costs a tenth of new input.
+- If the model's first provider fails and another provider serves the call, the session stays at the other provider.
+- An alias may name several models. If another model serves a call because the session's model failed, the next call
+  starts with the session's model again.
 - After `resilience.sticky_seconds` without a call of the session, the strategy chooses again. The strategies `random`
   and `round_robin` choose for every call.
-- An alias may have several models. If the session's model fails, another model of the alias serves the session until
-  the first one works again.
 - The other offers are tried after the first one, in their given order.
 
 The order includes models that are known to fail (`upstream/health/`). `middleware/attempt.py` skips them. Sessions are
@@ -39,8 +39,8 @@ oldest is forgotten first."""
 FOR_EACH_CALL: Final[frozenset[Strategy]] = frozenset({"random", "round_robin"})
 """Strategies that choose an offer (model of a provider) anew for every call, even within a session."""
 _USUAL: Final = Usage(input=3_000_000, output=1_000_000)
-"""Usage of a typical call. The strategy `cheapest` compares what this usage costs at each offer (model of a provider).
-This usage has more input than output, because agents read more tokens than they write.
+"""Usage of a typical call. The strategy `cheapest` compares the cost of this usage at each offer (model of a provider).
+Input exceeds output, because agents read more than they write.
 """
 
 Session = tuple[str, str, str]
@@ -86,10 +86,11 @@ class CandidateOrder:
         return [first, *(offer for offer in offers if offer is not first)]
 
     def served(self, session: Session, offer: Offer, first: Offer) -> None:
-        """Remember that `offer` (a model of a provider) has served a call of a session.
+        """Remember that `offer` (a model of a provider) has served a call of a session, so that the next call starts
+        with it.
 
-        `first` is the offer that was tried first. If `offer` is another model than `first`, this method does nothing,
-        so that the session's next call is sent to the model of `first` again.
+        `first` is the offer that was tried first. If `offer` is a different model, nothing is remembered: the next call
+        of the session starts with the model of `first` again.
         """
         if base_id(offer.base) != base_id(first.base):
             return
@@ -108,7 +109,8 @@ class CandidateOrder:
         return tuple(StickySession(*session, name, now - at) for session, (at, name) in self._served.items())
 
     def adopt(self, sessions: Sequence[StickySession]) -> None:
-        """Keep each session of the replaced process at the offer (model of a provider) that served it last.
+        """Take over the sessions of the replaced process, each with the offer (model of a provider) that served it
+        last.
 
         If that offer no longer exists, the strategy chooses another offer for the session's next call.
         """

@@ -21,10 +21,11 @@ from gateway.store.captured import CapturedBodies, CapturedBody
 from gateway.telemetry.log import REDACTED, redact
 
 _IN_ADDRESS: Final = re.compile(r"(?P<login>(?<=//)[^/?#\s@]+(?=@))|(?<=[?&;])(?P<name>[^=?&;\s]*)=[^?&;#\s]+")
-"""Pattern for the login (`user:password`) of a URL, or a query parameter of a URL.
+"""Pattern for a part of a URL that may be secret: the login (`user:password`), or one query parameter. URLs are in
+headers such as `referer`.
 
-URLs are in headers such as `referer` and `location`. The two alternatives of the pattern must not match the same
-beginning of a text. If they did, the time of a search would grow with the square of the header's length.
+No text can begin a match of both alternatives. Otherwise the time of a search would grow with the square of the
+header's length.
 """
 
 
@@ -79,7 +80,8 @@ class Capture:
 def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers with a placeholder in place of each secret value.
 
-    A value counts as a secret if the header's name suggests one (`SECRET_NAMED`), or if the log would hide it.
+    A value counts as secret if the header's name suggests a secret (`SECRET_NAMED`), or if `redact` would hide it in a
+    log line. Only the secret parts of a URL are replaced.
     """
     named = {
         # a header may contain bytes that are not UTF-8, which JSON cannot represent

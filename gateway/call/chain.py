@@ -1,17 +1,14 @@
-"""The state of a call and the chain of middlewares around it.
+"""The state of a call, and the chain of middlewares around it.
 
-- aiohttp's own middlewares get a response only after its last byte was sent. Steps that must see the events of a stream
-  before they are sent are therefore middlewares of this chain. Each middleware awaits the next step, and returns the
-  response of that step with or without changes.
+- aiohttp's own middlewares get a response only after its last byte was sent. A middleware of this chain gets the
+  response before its first byte is sent. So it can change the events of a stream.
 - A `Middleware` runs once per call. An `AttemptMiddleware` runs once per attempt to serve the call.
-- A middleware that has nothing to await returns `following(call)` without `await`, which saves a coroutine. Most
-  middlewares have nothing to do for a usual call.
+- A middleware that has nothing to await returns `following(call)` without `await`, which saves a coroutine.
 - A middleware that changes the events of a stream adds a stage to the stream (`responses.py`). A stage must pass on an
   error (`Batch.fault`). Only `server.py` turns the error into a reply.
 
 Objects that are made for each call are msgspec structs. Making a dataclass of many fields takes several times as long,
-and a frozen one ten times as long.
-Nothing here does I/O, and nothing here knows a dialect (API format).
+and a frozen one ten times as long. Nothing here does I/O or depends on an API format.
 """
 
 from __future__ import annotations
@@ -103,8 +100,8 @@ class Attempt(msgspec.Struct, eq=False):
     headers: Mapping[str, str]
     """Headers that the gateway adds to the request, with names in lower case.
 
-    They come from filters, grants and the provider's configuration, and include an API key in the configuration. They
-    do not include a credential that changes at run time, which `Sender` adds later.
+    They come from filters, grants and the provider's configuration. An API key in the configuration is among them. A
+    credential that changes at run time is not: `Sender` adds it later.
     """
     dropped: dict[str, None] = {}
     """JSON pointers of the fields that are left out of the request or reply, in the order of their discovery.
@@ -122,15 +119,15 @@ class Attempt(msgspec.Struct, eq=False):
     metering: Metering | None = None
     stopwatch: Stopwatch = msgspec.field(default_factory=Stopwatch)
     delivered: int | None = None
-    """The number of bytes that the provider has sent as its reply. It is None before a reply, and for an error reply.
+    """The number of bytes that the provider has sent as its reply. None before a reply, and for an error reply.
 
-    For a stream, only the bytes of the model's output count. Otherwise the whole body counts.
+    In a stream, only the bytes of the model's output count. In any other reply, the whole body counts.
     """
     whole: bool = False
-    """Whether a reply that is not a stream was received completely. Its report of usage is then final."""
+    """True if the reply is not a stream and was received completely. Then the reported usage is final."""
     used: Used | None = None
-    """The credential of the last request, if the provider's credential changes at run time. It is None before the first
-    request, and for any other credential.
+    """The credential of the last request, if it is of a kind that changes at run time. Otherwise, and before the first
+    request, None.
     """
     key: KeyState | None = None
     """The key that was chosen for the attempt. It is None if the provider has only one key or none."""
@@ -139,21 +136,20 @@ class Attempt(msgspec.Struct, eq=False):
     began: float = msgspec.field(default_factory=monotonic)
     """The time at which the attempt began, by the monotonic clock, in seconds."""
     stack: CleanUp | None = None
-    """The clean-up of the attempt. It is None if the call has only one candidate (model of a provider). `Call.stack`
-    then does the clean-up.
+    """The clean-up of the attempt. None if the call has only one candidate (model of a provider). Then the clean-up
+    functions are in `Call.stack`.
     """
     deadline: float | None = None
     """The latest time for the first event, by the monotonic clock, in seconds. It is None if there is no limit."""
     problem: Problem | None = None
-    """The failure, if the attempt failed before its first event. It is None otherwise.
+    """The failure of an attempt that failed before its first event. None otherwise.
 
-    This field, `seconds` and `cost` are set only in calls that can have several attempts (failover).
+    This field, `seconds` and `cost` are set only if the call can have several attempts (failover).
     """
     seconds: float | None = None
     """The duration of a failed attempt, in seconds."""
     cost: Cost | None = None
-    """The cost of a failed attempt. It is None if the attempt has not failed, or if the call can have only one attempt.
-    """
+    """The cost of a failed attempt. None if the attempt has not failed, or if the call can have only one attempt."""
     is_reported: bool = False
     """Whether the result of the attempt was reported to `Health` (`call/failover.py`)."""
     redaction: Redaction = cast("Redaction", None)
@@ -171,10 +167,10 @@ class Attempt(msgspec.Struct, eq=False):
         self.redaction = redaction(provider.apikey.value, provider.baseurl, tuple(self.headers.items()), others)
 
     def drop(self, path: str) -> None:
-        """Record the path of a request field that is not sent to the provider. Plugins call this method as their `Drop`
-        callback.
+        """Record the JSON pointer of a request field that is not sent to the provider. Plugins call this as their
+        `Drop` callback.
 
-        Duplicates are ignored. After the maximum number of paths, all further paths are ignored too.
+        Duplicates, and pointers beyond a maximum number, are ignored.
         """
         add_dropped(self.dropped, path)
 
@@ -192,7 +188,7 @@ class Inbound(msgspec.Struct, frozen=True):
     identity: Identity | None
     """The caller. It is None if the guard refused the request before or during identification."""
     headers: Mapping[str, str] = {}
-    """The recorded headers of the request (`recorded_headers.py`)."""
+    """The headers of the request that are recorded with the call (`recorded_headers.py`), and no others."""
     at: float = msgspec.field(default_factory=time)
     """Unix time in seconds at which the request came."""
     started: float = msgspec.field(default_factory=monotonic)
@@ -208,10 +204,10 @@ class Call(msgspec.Struct, eq=False):
     received: float = msgspec.field(default_factory=monotonic)
     """The time at which the last byte of the request was read, by the monotonic clock, in seconds."""
     stack: CleanUp = msgspec.field(default_factory=CleanUp)
-    """The clean-up of everything that is opened for the call.
+    """Functions that close, at the end of the call, everything that was opened for it.
 
-    A `finally` in the stream's generators would not be enough: if a generator is closed before it has started, its
-    `finally` does not run.
+    A `finally` in the stream's generators would not be enough: it does not run if the generator is closed before it has
+    started.
     """
     admitted: Admitted | None = None
     """The admission of the call, with the bytes reserved for it. None for a call that is not sent to a provider."""
@@ -225,9 +221,7 @@ class Call(msgspec.Struct, eq=False):
     candidates: Sequence[Candidate] = ()
     attempts: list[Attempt] = []
     output_limit: int | None = None
-    """The maximum number of output tokens that the client allows. It is None if there is no limit. The plugin of the
-    client's API reads it from the request (`Flag.limit`).
-    """
+    """The client's limit of output tokens, read from the request (`Flag.limit`). None if the client sets no limit."""
     reservation: CallReservation | None = None
     """The amounts reserved in quotas and rate limits. It is None if no quota or rate limit applies to the caller."""
     problem: Problem | None = None
@@ -329,9 +323,8 @@ class Call(msgspec.Struct, eq=False):
     def overhead(self, now: float) -> float | None:
         """Return the seconds that the gateway added to the call, or None if no provider was called.
 
-        This is the time from the request's last byte to the first event of a stream, or to `now` if there is no stream.
-        The time spent waiting for the provider is subtracted. This waiting time includes the network, the opening of a
-        connection, and the work of other calls on the event loop.
+        This is the time from the last byte of the request to the first event of a stream, without the time spent
+        waiting for the provider. If there is no stream, it ends at `now`. Opening a connection counts as waiting.
         """
         if not self.requests:
             return None
@@ -381,8 +374,7 @@ def _before_attempt(step: AttemptMiddleware, following: AttemptNext) -> AttemptN
 
 
 def _function(middleware: Any) -> Any:
-    """Return `middleware` if it is a function, or else its bound method `__call__`.
-
-    A bound method is faster to call than its object.
+    """Return `middleware` if it is a function. For an object, return its bound method `__call__`, because calling this
+    method is faster than calling the object.
     """
     return middleware if isinstance(middleware, FunctionType) else middleware.__call__

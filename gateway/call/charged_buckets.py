@@ -19,9 +19,7 @@ from gateway.money.quotas.settlements import BucketChain
 from gateway.upstream.catalog import Offer
 
 BucketRules = Mapping[BucketChain, Sequence[Rule]]
-"""The chains of buckets to which a call is charged. Each chain is mapped to the rules (capacity and refill) of its
-buckets.
-"""
+"""The chains of buckets to which a call is charged, each with the rules (capacity and refill) of its buckets."""
 
 
 class OfferBuckets(msgspec.Struct, frozen=True):
@@ -31,15 +29,16 @@ class OfferBuckets(msgspec.Struct, frozen=True):
 
     rules: BucketRules
     unpriced: Refused | None
-    """The error for calls to this offer (model of a provider), if its price is unknown and a quota must be charged. It
-    is None if the offer may be called.
+    """The error with which calls to this offer (model of a provider) are refused, because its price is unknown and a
+    quota must be charged. None if there is no such reason.
     """
 
 
 class ChargedBuckets:
-    """A cache for one caller. It maps the name of an offer (a model of a provider) to the buckets that are charged.
+    """A cache of the buckets to which one caller's calls are charged. The key is the name of an offer (a model of a
+    provider).
 
-    When a configuration changes the rules of quotas (`Quotas.configured`), the cache is emptied.
+    The cache is emptied when the configuration of the quotas changes.
     """
 
     def __init__(self) -> None:
@@ -47,10 +46,9 @@ class ChargedBuckets:
         """The rules of the defined quotas, and the cached results for these rules."""
 
     def get(self, offer: str, defined: Mapping[str, Rule]) -> OfferBuckets | None:
-        """Return the buckets that are cached for an offer (model of a provider), or None if there are none. Calls to
-        the offer are charged to these buckets.
+        """Return the cached buckets to which calls to an offer (model of a provider) are charged, or None.
 
-        `defined` has the present rules of all quotas. Buckets that were cached with other rules are not returned.
+        `defined` has the present rules of all quotas. The result is None if the cache was filled with other rules.
         """
         rules, kept = self._kept
         return kept.get(offer) if rules is defined else None
@@ -58,7 +56,7 @@ class ChargedBuckets:
     def put(self, offer: str, defined: Mapping[str, Rule], buckets: OfferBuckets) -> None:
         """Cache the buckets to which calls to an offer (model of a provider) are charged.
 
-        `defined` has the rules of all quotas. If it is not the same object as in the last call of `put`, the cache is
+        `defined` has the present rules of all quotas. If it is a new object, the rules have changed, and the cache is
         emptied first.
         """
         rules, kept = self._kept
@@ -71,12 +69,12 @@ class ChargedBuckets:
 def bucket_rules(
     identity: Identity, access: Access, offer: Offer, defined: Mapping[str, Rule], *, billed: bool, counted: bool
 ) -> BucketRules:
-    """Return the chains of buckets (of quotas and rate limits) to which a caller's calls are charged if `offer` (a
-    model of a provider) serves them.
+    """Return the chains of buckets to which a caller's calls are charged if `offer` (a model of a provider) serves
+    them.
 
-    `defined` are the rules of all quotas. `billed` is False for an operation that costs nothing. `counted` is False for
-    an operation whose tokens do not count, so that it is charged to no rate limit of tokens. Raises `Refused` if a
-    grant names a quota that is not defined.
+    `defined` are the rules of all quotas. `billed` is False for an operation that costs nothing: it is charged to no
+    quota. `counted` is False for an operation whose tokens do not count: it is charged to no rate limit of tokens.
+    Raises `Refused` if a grant names a quota that is not defined.
     """
     rules: dict[BucketChain, Sequence[Rule]] = {
         (limit.bucket(identity.login, offer.model, patterns),): (limit.rule,)
@@ -96,12 +94,12 @@ def _rule(name: str, defined: Mapping[str, Rule]) -> Rule:
 
 
 def unpriced(offer: Offer, rules: BucketRules, *, by_model: bool) -> Refused | None:
-    """Return the error for calls to an offer (model of a provider) whose cost is unknown, or None if such calls are
+    """Return the error for a call whose cost is unknown and that must be charged to a quota. Return None if the call is
     allowed.
 
-    Such calls are allowed if each chain of quotas to which they are charged has a quota with `"on_exceed": "notify"`.
-
-    `by_model` is True if the price of the model is unknown. It is False if the price of the operation is unknown.
+    `rules` are the chains of the call to `offer` (a model of a provider). The call is allowed if each chain of quotas
+    includes a quota with `"on_exceed": "notify"`. `by_model` tells why the cost is unknown: True if the price of the
+    model is unknown, False if the price of the operation is.
     """
     for chain, links in rules.items():
         if chain[0].kind == "money" and not any(rule.notify for rule in links):

@@ -18,9 +18,7 @@ from typing import Any, Final
 from gateway.contract.errors import TOO_LARGE, UNSUPPORTED_CODING, Problem, Refused, invalid
 
 STEP: Final = 64 * 1024
-"""Maximum number of bytes that a decoder reads in one step, and also the maximum number of bytes that it returns in one
-step.
-"""
+"""Maximum number of bytes that a decoder reads in one step. The same number limits its output in one step."""
 SLICE: Final = 1024 * 1024
 """Number of decoded bytes after which decoding pauses, so that the caller can reserve memory for them."""
 MAX_CODINGS: Final = 4
@@ -38,8 +36,9 @@ _ZLIB_HEADER: Final = 2
 """Size in bytes of the header of zlib's format (RFC 1950, 2.2)."""
 
 Decoder = Callable[[bytes], Iterator[bytes]]
-"""A function that yields the decoded parts of a body. For damaged data, it raises one of the exceptions in
-`_errors_of`."""
+"""A function that yields the decoded parts of a body. For damaged data, it raises an exception of the types that
+`_errors_of` lists.
+"""
 
 
 class _Cut(ValueError):
@@ -47,10 +46,10 @@ class _Cut(ValueError):
 
 
 def names(values: Iterable[str]) -> list[str]:
-    """Return the codings in a request's `Content-Encoding` headers, except `identity`.
+    """Return the codings in a request's `Content-Encoding` headers, except `identity`, in the order in which the client
+    applied them (RFC 9110, 8.4).
 
-    The order is the order in which the client applied the codings (RFC 9110, 8.4). Raises `Refused` for an unknown
-    coding, and for too many codings.
+    Raises `Refused` for an unknown coding, and for too many codings.
     """
     given = [name.strip().lower() for value in values for name in value.split(",")]
     codings = [_OTHER_NAMES.get(name, name) for name in given if name not in _NO_CODING]
@@ -78,11 +77,10 @@ class Decoding:
         self._slices = self._decode()
 
     def slice(self) -> int | None:
-        """Decode about `SLICE` bytes. Return None at the end.
+        """Decode about `SLICE` bytes. Return None when the whole body is decoded.
 
-        Before the end, return the number of bytes that the present decoding holds in memory: its input and its output.
-
-        Raises `Refused` if the body is damaged, or if the data exceeds the limit after one of the decodings.
+        Before that, return the number of bytes in memory: the input and the output so far of the coding that is being
+        decoded. Raises `Refused` if the body is damaged, or if the output of one coding exceeds the limit.
         """
         return next(self._slices, None)
 
@@ -94,9 +92,9 @@ class Decoding:
             self.body = b"".join(parts)
 
     def _decode_one(self, name: str, parts: list[bytes]) -> Iterator[int]:
-        """Append the decoded parts of the body to `parts`.
+        """Decode the content coding `name` of the body, and append the decoded parts to `parts`.
 
-        Yield the total size of these parts each time it has grown by at least `SLICE` bytes.
+        Each time at least `SLICE` bytes were added, yield the total size of `parts`.
         """
         size = counted = 0
         try:
@@ -133,7 +131,7 @@ def _inflate(body: bytes) -> Iterator[bytes]:
 
 
 class _Inflater:
-    """A decompressor of zlib with the same methods as a decompressor of zstd, so that both are used in the same way."""
+    """A zlib decompressor with the interface of a zstd decompressor, so that `_frames` can use both."""
 
     def __init__(self, bits: int) -> None:
         self._inner = zlib.decompressobj(bits)
@@ -165,7 +163,11 @@ def _unzstd(body: bytes) -> Iterator[bytes]:
 
 
 def _frames(body: bytes, new: Callable[[], Any], most: int = MAX_FRAMES) -> Iterator[bytes]:
-    """Yield the decoded parts of a body that has from one to `most` frames. `new` makes the decompressor of a frame."""
+    """Yield the decoded parts of a body of concatenated frames. `new` makes the decompressor of one frame. `most` is
+    the maximum number of frames.
+
+    Raises `_Cut` if the body has too many frames, or ends within a frame.
+    """
     decompressor, count = new(), 1
     for start in range(0, len(body), STEP):
         data = body[start : start + STEP]

@@ -45,7 +45,7 @@ class NotTaken(Exception):
 
 
 class Who(NamedTuple):
-    """The person who changed the configuration, for the log."""
+    """The person who changes the configuration, as named in the log."""
 
     login: str
     node: str = ""
@@ -74,8 +74,8 @@ class ConfigReloader(Protocol):
     def gateway(self) -> Gateway: ...
 
     def effective(self, config: Config) -> Config:
-        """Return the configuration `config`. If the command line names a listener (`--listen`), the returned
-        configuration has only this listener.
+        """Return the configuration `config`. With the command-line option `--listen`, its only listener is the one in
+        that option.
         """
 
     def etag(self, data: bytes, error: str = "") -> str:
@@ -85,12 +85,12 @@ class ConfigReloader(Protocol):
         """
 
     async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = ...) -> None:
-        """Replace the content of the file by `text`, and use the new configuration.
+        """Replace the content of the configuration file by `text`, and use the new configuration.
 
-        - Raises the exceptions of `check`, which is called before the file is written.
-        - Raises `CannotReplace` if the present content is not `expected`, and `OSError` if the file cannot be written.
         - Raises `ConfigError` if `text` is invalid, and `NotTaken` if the configuration cannot be put into use.
+        - Raises `CannotReplace` if the present content is not `expected`, and `OSError` if the file cannot be written.
         - Raises `StoreFailed`, or `Changed` (a `CannotReplace`), if the text cannot be shared with the other gateways.
+        - `check` is called before the file is written. Its exceptions are raised.
         """
 
 
@@ -154,7 +154,7 @@ class Gateway:
     pools: KeyPools = field(default_factory=KeyPools)
     """The keys of the providers that have several keys."""
     order: CandidateOrder = field(init=False)
-    """Decides the order in which the models of a call are tried. It remembers which model served each session last."""
+    """Decides in which order the models of a call are tried, and remembers the model that served each session last."""
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of the calls in flight. The gateway waits for them before it stops."""
     calls: dict[str, Call] = field(default_factory=dict)
@@ -163,8 +163,8 @@ class Gateway:
     sessions: Sessions = field(init=False)
     """Finds the sessions of calls. In a worker process, it asks the parent process."""
     lender: Lender = field(init=False)
-    """Lends parts of the quota balances to the workers of this process. A worker process has no workers, so `lender`
-    and `spools` are not set in it.
+    """Lends parts of the quota balances to this process's workers. In a worker process, which has no workers, `lender`
+    and `spools` are not set.
     """
     spools: SpoolReaders = field(init=False)
     """The readers of the spools, the journals in which other processes write the records of their calls."""

@@ -1,14 +1,15 @@
 """The choice of the conversion from the client's API format to the provider's, for an offer (model of a provider).
 
-A compatibility flag is the plugin of an API format. A dialect is the format of its bodies. There are three kinds of
-conversions:
+A compatibility flag is the plugin of an API format. A dialect is the format of that API's bodies. There are three kinds
+of conversions:
 
-- Native: client and provider use the same flag, or the provider's flag accepts the client's requests.
+- Native: the provider understands the client's requests as they are. Client and provider use the same flag, or the
+  provider's flag accepts the client's requests.
 - Envelope: the two flags differ, but their bodies have the same dialect.
 - Translation: a translator connects the two dialects.
 
-If there are several conversions to a provider, the conversion with the least loss is used (`contract/losses.py`). If
-the provider cannot count tokens, the gateway answers a token-counting request with its own estimate.
+If several conversions are possible, the one with the least loss is used (`contract/losses.py`). If a provider cannot
+count tokens, the gateway itself answers a token-counting request with an estimate.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from gateway.upstream.catalog import Offer
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """The properties of a request that decide its conversion. They have the same names as in `ClientRequest`."""
+    """The fields of a `ClientRequest` that decide its conversion, under the same names."""
 
     flag: str
     dialect: str
@@ -41,8 +42,8 @@ class Conversions(msgspec.Struct, frozen=True):
     registry: Registry
 
     def best(self, asked: Asked, offer: Offer) -> Candidate | None:
-        """Return `offer` (a model of a provider) with its best conversion, the one with the least loss. Return None if
-        no conversion is possible.
+        """Return `offer` (a model of a provider) with the conversion that loses least. Return None if no conversion is
+        possible.
         """
         flags = [flag for name in offer.provider.flags if (flag := self.registry.flags.get(name)) is not None]
         conversions = [conversion for flag in flags if (conversion := self._conversion(asked, offer, flag))]
@@ -51,11 +52,11 @@ class Conversions(msgspec.Struct, frozen=True):
         return min(conversions, key=lambda conversion: _losses(asked, conversion), default=None)
 
     def missing(self, asked: Asked, offer: Offer) -> Refused:
-        """Return the refusal of a request for which no conversion to the provider's API is possible.
+        """Return the refusal of a request that cannot be converted to an API format of the provider.
 
-        The message names a compatibility flag that an administrator could enable. The gateway does not know whether the
-        provider really has the API of this flag. If several flags would help, the message names the flag that is most
-        similar to an enabled flag (with the longest common prefix of the names).
+        The message suggests a compatibility flag (plugin of an API format) with which a conversion would be possible.
+        An administrator can enable the flag if the provider really has this API. If several flags would do, the one
+        whose name is most similar to an enabled flag is suggested.
         """
         enabled = offer.provider.flags
         opening = [

@@ -1,18 +1,18 @@
-"""The cost of a call, from the usage that the provider reports, or from an estimate if the provider reports none.
+"""The cost of a call. It is computed from the usage that the provider reports, or from an estimate without such a
+report.
 
-The cost is computed once, when the call has ended. The record tells whether the cost is an estimate. The cost of a call
-with several attempts is the sum of the attempts' costs. Each attempt is charged at the price of its own model. Prices
-of tokens are in `money/prices/rates.py`. `settlement.py` decides the amount that a quota reserves before a call.
+The cost is computed once, when the call has ended. The cost of a call with several attempts is the sum of the attempts'
+costs. `money/prices/rates.py` computes with prices of tokens. `settlement.py` decides the amount that a quota reserves
+before a call.
 
-- Some replies have several parts that are billed separately. The price of a part is the price of the model that did the
-  work, in the provider's price list.
-- If the provider reports that another model did the work (a fallback, an advisor), and that model has no price, the
-  cost is unknown.
-- If the name in the reply's `model` differs from the called model and has no price, the name may be an alias. Then the
-  price of the called model is used. The cost is marked as an estimate if the two names do not resemble each other.
-- A router is a provider that forwards calls to other providers. It states the amount that it charged (`usage.cost`).
-  This amount is the cost if the provider is configured with the router's price list and no rule of `model_cost_map`
-  applies. An amount that any other provider states is ignored, because its unit is not documented.
+- A reply may have several parts that are billed separately. Each part has the price of the model that did the work.
+- A provider may report that another model did the work (a fallback, an advisor). If that model has no price, the cost
+  is unknown.
+- The name in the field `model` of a reply may differ from the called model. If it has no price, it may be an alias, and
+  the price of the called model is used. If the two names do not resemble each other, the cost is marked as an estimate.
+- A router is a provider that forwards calls to other providers, and states the amount that it charges (`usage.cost`).
+  This amount is the cost if `cost_basis` of the provider is the router's price list and no rule of `model_cost_map`
+  applies to the model. Amounts that other providers state are ignored, because their unit is not documented.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ documentation)."""
 _NO_TOKENS: Final = Usage()
 
 MOST_BYTES: Final = 8
-"""Maximum plausible number of bytes per token in a reply.
+"""Maximum plausible number of bytes per output token in a reply.
 
-If a reply has more bytes per reported token, the report counts too few tokens. It was made before most of the reply was
-written.
+If a reply has more bytes per reported token, the report was made before most of the reply was written. Then the tokens
+are estimated from the bytes.
 """
 
 
@@ -78,9 +78,10 @@ def cost_of_attempt(call: Call, attempt: Attempt, facts: Facts, *, complete: boo
 
     - The cost is 0 if no model was reached.
     - If the reply reports no usage, the usage is estimated.
-    - If the reply broke off, the reported usage is only a lower bound, so the cost is marked as estimated.
-    - The reply counts as complete if it has a stop reason, or if `complete` or `attempt.whole` is true. Otherwise it
-      broke off. A stream with output also counts as broken off if it reports input tokens but no output tokens.
+    - If the reply broke off, the reported usage is only a lower bound. Then the usage is estimated too, and the cost is
+      marked as estimated.
+    - A reply broke off if it has no stop reason, and neither `complete` nor `attempt.whole` is true. A stream with
+      output also counts as broken off if its report has input tokens but no output tokens.
     """
     if not attempt.sent or attempt.request.operation in UNBILLED_OPERATIONS:
         return NOTHING
@@ -104,7 +105,8 @@ def cost_of_attempt(call: Call, attempt: Attempt, facts: Facts, *, complete: boo
 
 
 def _reported(call: Call, attempt: Attempt, facts: Facts, parts: Sequence[Part], *, cut: bool) -> Cost:
-    """Return the cost of the `parts`, or the charged amount that a router, such as OpenRouter, states in its reply.
+    """Return the cost of the `parts`. If the provider is a router that states the charged amount, such as OpenRouter,
+    return that amount.
 
     `cut` is true if the reply broke off. The cost is then marked as estimated.
     """
@@ -150,7 +152,7 @@ def uncached(usage: Usage) -> Usage:
 def _saved(pairs: Sequence[tuple[Amount | None, Amount | None]]) -> int | None:
     """Return the nanodollars that caching saved, or None if a cost is unknown.
 
-    `pairs` has two costs for each part of the call: without the cache, and with the cache.
+    `pairs` has a pair for each billed part of the call: its cost without the cache, and its cost with the cache.
     """
     if not pairs:
         return 0
@@ -167,12 +169,14 @@ def _price_of(call: Call, attempt: Attempt, part: Part) -> tuple[Priced | None, 
 
 
 def price_of_part(prices: Prices, provider: Provider, model: str, part: Part) -> tuple[Priced | None, bool]:
-    """Return the prices for a part of a call, and whether these prices are a guess. `model` is the called model.
+    """Return the prices for a billed part of a reply, and whether these prices are a guess.
 
-    - The prices are those of the model that the provider names for the part (`part.model`), or those of `model` if it
-      names none.
-    - If the prices of `part.model` are unknown and the part is the reply itself, the prices of `model` are used. They
-      are a guess, unless the names of the two models resemble each other.
+    - `model` is the called model, and `part.model` is the model that the provider names for the part. If the provider
+      names none, the prices of `model` are used.
+    - Otherwise the prices of `part.model` are used, if they are known.
+    - If they are unknown, and another model than the called one did the work (`part.kind`), the result is None.
+    - If they are unknown, and the part is the reply itself, the prices of `model` are used. They are a guess if the two
+      names do not resemble each other.
     """
     own = prices.of(provider, model)
     if part.model in {"", model}:
@@ -187,7 +191,7 @@ def price_of_part(prices: Prices, provider: Provider, model: str, part: Part) ->
 def _is_unbilled(call: Call, attempt: Attempt) -> bool:
     """Return whether the provider refused the request before a model ran, and so charges nothing.
 
-    The status of the reply or the first event of a stream shows this.
+    The status of the reply shows this, or the status of an error in a stream.
     """
     if attempt.head is None or attempt.delivered is not None:
         return False
@@ -196,16 +200,16 @@ def _is_unbilled(call: Call, attempt: Attempt) -> bool:
 
 
 def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> Sequence[Part]:
-    """Return the billed parts of an attempt with estimated numbers of tokens, for a missing or incomplete usage report.
+    """Return the billed parts of an attempt with estimated token counts, because its usage report is missing or
+    incomplete.
 
-    - An estimate is never lower than the reported number.
-    - Without a report, input tokens are estimated from the body that was sent (`money/quotas/estimate.py`). No input
-      counts as cached.
-    - If the reply has more than `MOST_BYTES` bytes for each reported output token, output tokens are estimated from its
-      bytes. The bytes of text, thinking and tool arguments count, at three bytes per token.
-    - If the reply is not `complete`, output tokens are also estimated from the time since the request was received.
-      Without this estimate, hidden thinking would be free, and a client could get free output by disconnecting just
-      before the end.
+    - No estimate is lower than the reported count.
+    - Without a report, input is estimated from the body that was sent (`money/quotas/estimate.py`). No input counts as
+      cached.
+    - If the reply has more than `MOST_BYTES` bytes for each reported output token, output is estimated from its bytes:
+      three bytes of text, thinking or tool arguments count as one token.
+    - If the reply is not `complete`, output is also estimated from the time that the attempt took. Otherwise hidden
+      thinking would be free, and a client could get free output by disconnecting just before the end.
     """
     reply, *others = facts.parts
     given, output, delivered = reply.usage.input, reply.usage.output, attempt.delivered or 0
@@ -233,7 +237,7 @@ def price_of_call(call: Call, offer: Offer) -> Priced | None:
 
 
 def elapsed(call: Call, attempt: Attempt) -> float:
-    """Return the seconds for which a model may have worked in an attempt."""
+    """Return the seconds for which a model may have worked in an attempt: the attempt's duration so far."""
     if attempt.seconds is not None:
         return attempt.seconds
     return monotonic() - (call.received if len(call.attempts) == 1 else attempt.began)

@@ -19,14 +19,15 @@ from aiohttp import web
 from gateway.contract.errors import GatewayError
 
 HEADLESS: Final = 3
-"""The delay before the early head is multiplied by this factor if the provider has not sent its own headers yet.
+"""Factor for the delay before the headers of a response are sent early, if the provider has not sent its own headers
+yet.
 
 The delay is then 45 seconds instead of 15. Load balancers close a silent connection after 60 seconds.
 """
 
 Opening = Callable[[], tuple[web.StreamResponse, bytes]]
-"""A function that returns a pair: the response whose headers are sent early, and the bytes of a ping, or b"" if the
-format has no pings.
+"""A function that begins the response early. It returns a pair: the response, and the bytes of a ping in the client's
+format (b"" if the format has no pings).
 """
 
 
@@ -63,9 +64,9 @@ class EarlyStream:
             self._task.cancel()
 
     async def end(self) -> web.StreamResponse | None:
-        """Stop the timer and the pings, as `cancel` does.
+        """Stop the timer and the pings, and wait until no ping is being written.
 
-        Return the response if its headers have been sent, or None if they have not.
+        Return the response if its headers have been sent early, and None otherwise.
         """
         self.cancel()
         if self._task is not None:

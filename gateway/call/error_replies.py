@@ -29,10 +29,11 @@ def error_reply(
     native: bool = False,
     request: ClientRequest | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
-    """Return the status, the headers and the body of an error reply.
+    """Return the status, the headers and the body of an error reply. Call this only while no byte of a reply has been
+    sent.
 
-    Call this only while no byte of a reply has been sent. If `native` is true, client and provider use the same format,
-    and the result is the provider's own error reply. `request` is None if the error came before the request was parsed.
+    `native` is true if client and provider use the same format. Then an error of the provider is returned as the
+    provider sent it. `request` is None if the error came before the request was parsed.
     """
     report(error)
     if native and isinstance(error, UpstreamFailed) and error.headers and error.status >= 400:
@@ -48,20 +49,21 @@ def error_reply(
 
 
 def _in_array(flag: Plugin, request: ClientRequest, error: GatewayError, report: Report, body: bytes) -> bytes:
-    """Return an error's `body` in the form that the client expects.
+    """Return the `body` of an error in the form that a client of a stream expects.
 
-    If the client expects a stream that is a JSON array, the error becomes an array with one item, as in Google's API
-    (googleapis/python-aiplatform#5010).
+    If the stream would be a JSON array, the error becomes an array with one item, as in Google's API
+    (googleapis/python-aiplatform#5010). Otherwise `body` is returned unchanged.
     """
     is_array = result_of(error, report, "", flag.stream_type, request) == json_array.CONTENT_TYPE
     return json_array.encode(body, first=True) + json_array.END if is_array else body
 
 
 def result_of(error: GatewayError, report: Report, otherwise: T, hook: Callable[..., T], *args: Any) -> T:
-    """Call a plugin's hook that makes a part of an error reply, and return its result.
+    """Call a plugin's hook that makes a part of an error reply, and return its result. If the hook fails, return
+    `otherwise`.
 
-    `error` is the error that the client gets. If the hook fails, report the failure and return `otherwise`. If the
-    failure has the same problem as `error`, it is not reported, because `error` was reported before.
+    The failure of the hook is reported, unless it is the same problem as `error`. `error` is the error that the client
+    gets, and was reported before.
     """
     try:
         return hook(*args)

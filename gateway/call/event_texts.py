@@ -2,8 +2,8 @@
 
 Most events of a stream only continue the text of the event before them. Two shortcuts find the text of such an event:
 
-- The plugins of the built-in API formats find texts by the function `places`. For an event that continues a text, they
-  return the same tuple object as for the event before. So the text is at the same place as before.
+- The function `places` of a built-in API format's plugin returns where the texts are. As long as a text continues, it
+  returns the same tuple object. So if the object is the same, the text is at the same place.
 - In many streams, such events have equal bytes, except for the text. Then the text is cut out of the bytes. The event
   is not decoded, and the plugin is not called.
 """
@@ -22,13 +22,10 @@ from gateway.contract.hooks import Hook
 from gateway.contract.messages import Event
 
 _NONE: Final = object()
-"""The value of `_latest` and `_continuing` if there are no places. It differs from everything that a plugin can return.
-"""
+"""Stands for "no places" in `_latest` and `_continuing`. No plugin can return this object."""
 _MAX_UNLIKE: Final = 8
-"""Number of unlike events in a row after which the bytes of events are not compared any more until the next block of
-text begins.
-
-An event is unlike if the bytes around its text differ from those in the event before.
+"""Number of consecutive events whose bytes around the text differ from the event before. After this number, no bytes
+are compared until the next block of text begins.
 """
 
 
@@ -53,10 +50,10 @@ class EventTexts:
         """The block that the next event probably continues."""
 
     def next(self, event: Event) -> str | Sequence[Item]:
-        """Return the items (texts with their places) of an event.
+        """Return the items (texts with their places) of an event. If the event only continues the text of the current
+        block (`EventTexts.block`), return just the text, a `str`.
 
-        If the event only continues the text of the current block (`EventTexts.block`), return the text alone. Raises
-        `PluginFailed` if the function `places` of the plugin fails.
+        Raises `PluginFailed` if the function `places` of the plugin fails.
         """
         payload = event.payload
         if not payload or event.raw == b"":
@@ -82,7 +79,7 @@ class EventTexts:
         return found
 
     def all(self, event: Event) -> Sequence[Item]:
-        """Return the items (texts with their places) of an event, even if `next` would return only its text.
+        """Return the items (texts with their places) of an event, even if the event only continues the current text.
 
         Raises `PluginFailed` if the function `places` of the plugin fails.
         """
@@ -92,10 +89,10 @@ class EventTexts:
         return items
 
     def remember(self, path: Sequence[str | int], block: Block) -> None:
-        """Record that the latest event only continues the text of `block`, so that `next` finds the text of similar
-        events faster.
+        """Record that the last event that `next` read only continues the text of `block`. `path` is the JSON path of
+        that text.
 
-        `path` is the JSON path of the text in the event.
+        `next` then finds the text of similar events faster.
         """
         self._continuing, self._path, self.block = self._latest, path, block
         self._around, self._unlike = None, 0

@@ -37,7 +37,9 @@ class Exchange(msgspec.Struct):
     """Whether the record has been written."""
 
     def captured(self, headers: Mapping[str, str], body: bytes = b"") -> None:
-        """Copy the headers of the response, and `body`, to `capture` if there is one. For a stream, `body` is empty."""
+        """Copy the response's headers and `body` to `capture`, if there is one. The body of a stream is not passed
+        here.
+        """
         if self.capture is not None:
             self.capture.replied(headers)
             self.capture.feed(body)

@@ -1,17 +1,20 @@
 """Failover: rules that decide after which failures another candidate (model of a provider) may serve a call.
 
-- Another candidate is tried only if the client has received no event yet. So a client never gets parts of two replies.
-- Another candidate is tried if the provider cannot be reached, fails, throttles, is overloaded, is silent for too long,
-  or breaks off. It is also tried if the provider refuses the gateway's key or account.
-- Another candidate is tried if the provider's limit of calls in flight is reached. It is also tried if fields of the
-  request would be dropped and the provider's `on_loss` forbids that.
-- No other candidate is tried after a mistake in the client's request, because every provider would refuse the request.
-  The same holds after a failure of a plugin, and if the gateway has no memory left.
-- The gateway itself may refuse a request for one candidate, for example because a conversion does not support a field.
-  Then another candidate is tried only if a provider has already failed in this call.
-- If no candidate serves the call, `error_of_all` chooses the error for the client.
+Another candidate is tried only if the client has received no event yet. So a client never gets parts of two replies. It
+is tried after these failures:
 
-`middleware/attempt.py` tries the candidates. Nothing here does I/O.
+- The provider cannot be reached, fails, throttles, is overloaded, is silent for too long, or breaks off.
+- The provider refuses the gateway's key or account.
+- The provider has reached its limit of calls in flight.
+- Fields of the request would be dropped, and the provider's `on_loss` forbids that.
+- The gateway itself refuses the request for one candidate, for example because a conversion does not support a field,
+  and a provider has already failed in this call.
+
+It is not tried after a mistake in the client's request, which every provider would refuse, or after a failure of a
+plugin, or if the gateway has no memory left.
+
+If no candidate serves the call, `error_of_all` chooses the error for the client. `middleware/attempt.py` tries the
+candidates. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -48,8 +51,8 @@ _KEY_STATUSES: Final = frozenset({401, 403})
 NO_MEMORY: Final = "buffer_bytes"
 """The reason (`Problem.reason`) of an error if the gateway has no memory left for a provider's reply."""
 _BROKEN: Final = frozenset({UPSTREAM, TIMEOUT})
-"""Error codes (`Problem.code`) of failures in which the provider sent no error status. For example, the reply broke
-off, the gateway has no valid key, or the provider was silent for too long.
+"""Codes (`Problem.code`) of failures without an error status of the provider. For example, the reply broke off, or the
+provider was silent for too long.
 """
 
 
@@ -68,12 +71,11 @@ class Health(Protocol):
         """
 
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
-        """Record how an attempt ended: as a success, or as a failure of its provider (`failed`).
+        """Record how an attempt ended. `failed` is true if its provider failed, and false if the attempt succeeded.
 
-        - The gateway calls this for each attempt that was sent, and for each attempt whose provider could not be
-          reached.
-        - If a stream fails after its first event, the gateway calls this a second time.
-        - The gateway does not call this if the attempt was cancelled or throttled, or if the gateway itself failed.
+        This is called for each attempt that was sent, or whose provider could not be reached. It is not called if the
+        attempt was cancelled or throttled, or if the gateway itself failed. If a stream fails after its first event, it
+        is called again, with `failed` true.
 
         `seconds` is the duration until the first event of a stream, the end of another reply, or the failure. It is
         None if the provider refused the request because of the caller's mistake.
@@ -113,11 +115,10 @@ def _blames_provider(problem: Problem, *, is_our_key: bool) -> bool:
 def error_of_all(errors: Sequence[GatewayError]) -> GatewayError:
     """Return the error for the client after all attempts have failed. `errors` has one error per attempt, in order.
 
-    - If a provider failed in another way than by throttling, the result is the last such error.
-    - If all failed providers throttled, the result is the last throttling error, with the shortest `Retry-After` of all
-      attempts.
+    - If a provider failed for another reason than throttling, the result is the last such error.
+    - If all failures are throttling, the result is the last of them, with the shortest `Retry-After` of all attempts.
     - If no provider failed, the result is the last refusal by the gateway.
-    - If the result is not the error of the last attempt, it has no body of the provider, because this provider may have
+    - Only the unchanged error of the last attempt keeps the body of the provider's reply. An earlier provider may have
       another format than the last one.
     """
     last = errors[-1]

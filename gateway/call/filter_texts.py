@@ -1,7 +1,7 @@
 """Passes pieces of text through the filters of a call (plugins that read and change calls).
 
-The functions that call filters are generators (`awaiting.py`). An asyncio task is needed only if a filter has to be
-awaited. Most filters are plain functions.
+The functions that call filters are generators (`awaiting.py`), so that an asyncio task is needed only if a filter must
+be awaited. Most filters are plain functions.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ class _Run:
     def text_of(self, result: str | Hold, block: Block, whole: str, *, last: bool) -> str:
         """Return the text to pass on, and store the text that the filter holds back.
 
-        `result` is the filter's result. `whole` is the text that the filter got: text that it held back before, and the
-        new piece. Raises `PluginFailed` if the result is not allowed.
+        `result` is what the filter returned for `whole`: the text that it held back before, followed by the new piece.
+        If `last` is true, nothing more is held back. Raises `PluginFailed` if the filter returned text for an empty
+        `whole`.
         """
         text, rest = (result, "") if isinstance(result, str) else result
         if last:
@@ -68,7 +69,8 @@ class Texts:
 
         - `runs` are the filters that get the text. None stands for all filters.
         - `last` is true if no more text of `block` follows. `is_json` is true if the text is JSON.
-        - If something must be awaited, the result is a generator that does the rest of the work (`awaiting.py`).
+        - If something must be awaited, a generator is returned in place of the text. When it is run (`awaiting.py`), it
+          returns the text.
         - Raises `GatewayError` if a filter blocks the call or fails.
         """
         runs = self._runs if runs is None else runs
@@ -90,7 +92,7 @@ class Texts:
     def _fed_slowly(self, block: Block, piece: str, runs: Sequence[_Run], *, last: bool, is_json: bool) -> Work[str]:
         """Give a piece of text to the filters `runs`, and return the text for the client.
 
-        `feed` calls this if the first of these filters must be awaited, if the text is large, or if the text is JSON.
+        `feed` calls this if the first of these filters must be awaited, or if the text is large or JSON.
         """
         run = runs[0]
         try:

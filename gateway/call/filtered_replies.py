@@ -1,18 +1,18 @@
 """Gives the text of replies to filters (plugins that read and change calls), and puts their results into the reply.
 
-- Filters see the reply in the client's dialect (API format), after any translation. The function `places` of the plugin
-  of that format finds the texts in the reply.
+- Filters see the reply in the client's API format. The function `places` of that format's plugin finds the texts in the
+  reply.
 - An event in which no filter changes text keeps its bytes.
-- A filter may hold text back, for example the beginning of a word. Then the event with this text waits, and so do all
-  later events. The filter next gets the held text together with the following text of the block. The result goes into
-  the event of the following text. If no text of the block follows, the held text goes back into its own event. So
-  filters add no events.
-- If an event repeats the whole text of a block, it gets the filtered text of the block. Some values repeat text in a
-  form that filters cannot change, such as log probabilities (`Copy`). If a filter changes text, these values are
-  emptied.
+- A filter may hold text back, such as the beginning of a word. Then the event with this text waits, and so do all later
+  events.
+- The filter gets the held text again together with the next text of the block. The filter's result goes into the event
+  of that next text. If no text follows, the held text goes back into its own event. So filters add no events.
+- If an event repeats the whole text of a block, it gets the filtered text.
+- Some values repeat text in a form that filters cannot change, such as log probabilities (`Copy`). They are emptied if
+  a filter changes text.
 
-The functions that call filters are generators (`awaiting.py`). An asyncio task is needed only if a filter has to be
-awaited. Most filters are plain functions.
+The functions that call filters are generators (`awaiting.py`), so that an asyncio task is needed only if a filter must
+be awaited.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ async def filtered_body(filters: CallFilters, places: Hook, body: bytes, pool: P
 
 
 _Begun = tuple[Sequence[Item], str | Work[str] | None]
-"""A pair: the items (texts with their places) of an event, and what `Texts.feed` returned for the text of the last
-item.
+"""A pair for an event that cannot be passed on unchanged at once: its items (texts with their places), and what the
+filters returned for the text of the last item (`Texts.feed`).
 
-The second value is None if this text has not been given to the filters yet.
+The second value is None if the filters have not got that text yet.
 """
 
 
@@ -98,9 +98,10 @@ class FilteredStream(Stage):
         """
 
     def feed(self, batch: Batch) -> Batch | None:
-        """Return the events of the batch with filtered texts. If a filter fails, the returned batch has the error.
+        """Return the batch with filtered texts. If a filter fails, the returned batch ends before the failed event and
+        has the error.
 
-        Return None if something must be awaited. Then `feed_slowly` returns the events.
+        Return None if something must be awaited. The caller then calls `feed_slowly` with the same batch.
         """
         count, begun = 0, None
         if not (batch.costly or self._queue) and batch.fault is None and len(batch.events) < TURN_ITEMS:
@@ -134,12 +135,10 @@ class FilteredStream(Stage):
         return self._made
 
     def _begun(self, event: Event) -> _Begun | None:
-        """Find the texts of an event. If its only text continues an open block of text, give this text to the filters
-        at once.
+        """Find the texts of an event. Return None if the event can be passed on unchanged, as most events can.
 
-        Most events have only such a text. The texts of any other event are given to the filters later, by `_filtered`.
-        Return None if the event can be passed on unchanged, as most events can. Raises `GatewayError` if a filter
-        blocks the call or fails.
+        If the event's only text continues an open block of text, the text is given to the filters here. Otherwise
+        `_filtered` gives the texts to the filters. Raises `GatewayError` if a filter blocks the call or fails.
         """
         events = self._events
         found = events.next(event)
@@ -164,10 +163,10 @@ class FilteredStream(Stage):
         return None
 
     def _end_nothing(self, items: Sequence[Item]) -> bool:
-        """Return whether all `items` only mark the ends of blocks that are not open. Such items have no effect.
+        """Return whether all `items` mark ends of blocks that are not open, so that they have no effect.
 
-        In some APIs, for example, each text of an answer comes with an item that marks the end of the thinking before
-        it.
+        For example, in some APIs each piece of the answer's text comes with such a mark, for the end of the thinking
+        before it.
         """
         for item, _, _ in items:  # noqa: SIM110 (a generator would take longer than what it does for an event)
             if type(item) is not End or item.block in self._open:
@@ -177,8 +176,8 @@ class FilteredStream(Stage):
     def _filtered(self, batch: Batch, count: int, begun: _Begun | None) -> Work[None]:
         """Filter the texts of a batch, and put the resulting batches into `_made`.
 
-        The filters have already got the first `count` events of the batch, and changed none of them. `begun` is the
-        result of `_begun` for the next event, or None if `_begun` was not called for that event.
+        The first `count` events of the batch have already passed the filters unchanged. If `_begun` was called for the
+        event after them, `begun` is its result. Otherwise `begun` is None.
         """
         fault = batch.fault
         try:
@@ -207,14 +206,12 @@ class FilteredStream(Stage):
         self._made = yield from self._ready(batch.events[:count], fault, costly=batch.costly)
 
     def _rest(self) -> Work[None]:
-        """End all open blocks of text, and put the events that still wait into `_made`."""
+        """End all open blocks of text, and put the events that still wait into `_made`, as batches."""
         fault = yield from self._finish()
         self._made = yield from self._ready((), fault, costly=False)
 
     def _found_elsewhere(self, event: Event) -> Work[Sequence[Item]]:
-        """Return the items of an event (texts with their places). A worker process finds them, because reading the
-        event takes long.
-        """
+        """Return the items (texts with their places) of a large event. A worker process finds them."""
         if not event.payload or event.raw == b"":
             return ()
         try:
@@ -228,11 +225,11 @@ class FilteredStream(Stage):
     def _taken(
         self, event: Event, items: Sequence[Item], begun: str | Work[str] | None, *, costly: bool
     ) -> Work[WaitingEvent | None]:
-        """Give the texts of an event (`items`) to the filters. Return the event with its new texts, or None if the
-        event can be passed on at once and unchanged.
+        """Give the texts of an event (`items`) to the filters.
 
-        If the filters have already got the last text, `begun` is the result of `Texts.feed` for it. Otherwise `begun`
-        is None. `costly` is true if reading the event takes long (`Batch.costly`).
+        Return a `WaitingEvent` with the new texts, or None if the event can be passed on at once and unchanged. `begun`
+        is what the filters returned for the text of the last item (`Texts.feed`), or None if they have not got this
+        text yet. `costly` is true if reading the event takes long (`Batch.costly`).
         """
         self._events.forget()
         last = len(items) - 1
@@ -270,7 +267,7 @@ class FilteredStream(Stage):
         return block
 
     def _passed(self, block: Block, text: str, *, is_whole: bool) -> None:
-        """Record that the filters have passed on `text` of a block. `is_whole` is true if no more text of the block
+        """Add `text`, which has passed the filters, to a block. `is_whole` is true if no more text of the block
         follows.
         """
         block.sent.append(text)
@@ -280,9 +277,10 @@ class FilteredStream(Stage):
             block.carry(None)
 
     def _replace(self, waiting: WaitingEvent, number: int, text: str, new: str, block: Block) -> None:
-        """Record that `new` replaces `text` in a waiting event. `number` is the index of the text in the event.
+        """Record that `new` replaces `text` in an event that waits. `number` is the index of the text in the event.
 
-        If filters hold back text of the block, this event will also get the held text.
+        If filters hold back text of the block, this event gets the held text at the end of the block, unless a later
+        event takes it.
         """
         if block.held:
             block.carry((waiting, number, new))
@@ -291,7 +289,7 @@ class FilteredStream(Stage):
             self._is_changed = True
 
     def _end(self, blocks: Iterable[Block]) -> Work[None]:
-        """End blocks: get the text that filters held back in them, and put it into the waiting events."""
+        """End blocks of text. Text that filters held back in a block goes into the event where it was held back."""
         for number, block in enumerate(blocks):
             if number and is_due(number):
                 yield self._turns.take
@@ -313,9 +311,9 @@ class FilteredStream(Stage):
         return None
 
     def _changed(self, waiting: WaitingEvent) -> Event | Work[Event]:
-        """Return a waiting event with its new texts.
+        """Return an event that waited, with its new texts.
 
-        If reading the event takes long, return a generator that makes the new event in a worker process. Raises
+        For an event that takes long to read, return a generator, which lets a worker process make the new event. Raises
         `PluginFailed` if a path that the plugin's function `places` returned leads to no text.
         """
         copies = waiting.copies if self._is_changed else ()
@@ -340,8 +338,8 @@ class FilteredStream(Stage):
     def _ready(self, events: Sequence[Event], fault: GatewayError | None, *, costly: bool) -> Work[list[Batch]]:
         """Return batches with `events`, followed by the queued events that no longer have to wait.
 
-        The last batch has the error, if there is one. After an error, the events that still have to wait are never
-        sent, because filters hold back their text. `costly` is true if reading `events` takes long (`Batch.costly`).
+        `fault` is an error after these events, or None. The last batch has this error, or one that occurs here.
+        `costly` is true if reading `events` takes long (`Batch.costly`).
         """
         batches: list[Batch] = []
         ready = [*events]
@@ -364,9 +362,7 @@ class FilteredStream(Stage):
         return batches
 
     def _overflow(self) -> GatewayError | None:
-        """Return the failure of a filter that makes more than `MAX_WAITING` bytes of events wait, or None if none
-        does.
-        """
+        """Return an error if a filter makes more than `MAX_WAITING` bytes of events wait. Otherwise return None."""
         if not self._queue or self._size - len(self._queue[0].event.payload) <= MAX_WAITING:
             return None
         holder = next((run for block in self._open for run in block.held), None)

@@ -133,10 +133,10 @@ class Requests:
 
 
 def _wrong_reply(active: ActiveFilter, method: Callable[..., Any], *, stream: bool) -> PluginFailed:
-    """Return the error for a filter whose method `request` returned an answer of the wrong kind.
+    """Return the error for a filter that answers a call with a body where events are needed, or with events where a
+    body is needed.
 
-    If `stream` is true, the filter answered with a body, although the client asks for a stream. If `stream` is false,
-    the filter answered with events, although the client asks for no stream.
+    `stream` is true if the client asks for a stream, so that the filter should have answered with events.
     """
     expected = "events, because the client asks for a stream" if stream else "a body, because no stream is asked for"
     cause = f"returned a Reply of the other kind; it needs {expected}"

@@ -1,12 +1,12 @@
-"""The filters of one call: plugins that see the call and change it, block it, or answer it.
+"""The filters of one call: plugins that see the call, and may change it, block it, or answer it.
 
 - Filters are opened in the order of the configuration. Each filter sees the changes of the filters before it.
 - If a filter fails, its setting `on_error` decides whether the call is refused or continues without this filter.
-- The method `done` of each opened filter runs after the call's record was made. It runs in a separate task, so it
-  delays no call.
+- The method `done` of each opened filter runs in a separate task after the call's record was made. So it delays no
+  call.
 
-The middleware `middleware/filters.py` calls these functions. `filtered_requests.py` gives filters the requests, and
-`filtered_replies.py` the text of replies.
+`filtered_requests.py` gives the requests to the filters, and `filtered_replies.py` gives them the text of replies. The
+middleware `middleware/filters.py` calls both.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ THREAD_SECONDS: Final = 60.0
 CLOSE_SECONDS: Final = 5.0
 """Maximum number of seconds for which a stopping process waits for the methods `done` of filters."""
 CANCEL_SECONDS: Final = 1.0
-"""Maximum number of seconds that a stopping process waits for a cancelled method `done` of a filter to end.
+"""Maximum number of seconds that a stopping process waits after it has cancelled methods `done` of filters.
 
-The process cancels a method `done` that still runs after `CLOSE_SECONDS`. Only a method that ignores its cancellation
-takes all of this time.
+A method is cancelled if it still runs after `CLOSE_SECONDS`. Only a method that ignores the cancellation takes all of
+this time.
 """
 
 
@@ -62,7 +62,7 @@ class OpenFilter(msgspec.Struct):
     failed: bool = False
     """Whether a method of the filter has failed. After that, only its method `done` is called."""
     working: asyncio.Future[plugin_threads.Outcome] | None = None
-    """The result of the last thread that ran a method. It is None if no thread was started."""
+    """The future of the last method of this filter that was started in a thread. None if no thread was started."""
 
     def method(self, name: str) -> Callable[..., Any] | None:
         return None if self.failed else self.methods.get(name)
@@ -149,7 +149,9 @@ class CallFilters(msgspec.Struct):
         self._report(one.active, failure)
 
     def _report(self, active: ActiveFilter, failure: PluginFailed) -> None:
-        """Report the failure of a filter if the call can continue without it. Otherwise raise the failure."""
+        """Report the failure of a filter if the filter's setting lets calls continue without it. Otherwise raise the
+        failure.
+        """
         if not active.passes:
             raise failure
         self.reports.failed(failure, self.request_id)

@@ -66,11 +66,10 @@ class Guard(msgspec.Struct, frozen=True):
         return response
 
     async def identify(self, request: web.Request) -> Refused | asyncio.CancelledError | None:
-        """Identify the caller, and put the identity into the request. Return None if this succeeds, or the exception if
-        it fails.
+        """Identify the caller, and put the identity into the request. Return None if this succeeds.
 
-        The exception is returned, not raised. It shows that the request comes from a page of another site, that the
-        caller is refused, or that the client has disconnected.
+        Otherwise return the exception, without raising it: `Refused` for a request from a page of another site or from
+        an unknown caller, or `CancelledError` if the client has disconnected.
         """
         hosts = self.gateway.runtime.config.server.hosts
         refused = cross_site(request.headers, hosts, served=self.modes.is_served(_local(request)))
@@ -137,9 +136,9 @@ def _local(request: web.Request) -> Any:
 
 
 def caller_of(request: web.Request) -> Caller:
-    """Return the properties of a connection and a request that identify the caller.
+    """Return the properties of a request and its connection that identify the caller.
 
-    If the connection is already closed, the result has neither addresses nor headers.
+    For a closed connection, the result has neither addresses nor headers.
     """
     transport = request.transport
     if transport is None:
@@ -188,12 +187,11 @@ _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 
 def cross_site(headers: Mapping[str, str], hosts: Collection[str], *, served: bool = False) -> Refused | None:
     """Return the refusal of a request that comes from a web page of another origin, or whose Host is not this
-    gateway's.
+    gateway's. Return None for an allowed request.
 
-    Return None for an allowed request. `served` is True if `tailscale serve` forwards the requests. `tailscale serve`
-    puts `localhost` into the header Host. It puts the host that the client called into X-Forwarded-Host. That header
-    can be trusted, because `tailscale serve` removes it from clients' requests, and forwards requests only for its own
-    host names.
+    `served` is True for a listener behind `tailscale serve`. `tailscale serve` sets Host to `localhost`, and
+    X-Forwarded-Host to the host that the client called. Then Origin is compared with X-Forwarded-Host. Clients cannot
+    forge this header, because `tailscale serve` removes it from their requests.
     """
     host = headers.get("Host", "")
     place = _place(host)
@@ -215,7 +213,9 @@ def _refusal(message: str) -> Refused:
 
 
 def _header_start(value: str) -> str:
-    """Return the first 100 characters of a header, as ASCII. The result is put into JSON, which must be UTF-8."""
+    """Return the first 100 characters of a header's value, for an error message. Other characters than ASCII become
+    "?", because the message must be valid UTF-8.
+    """
     return value[:100].encode("ascii", "replace").decode()
 
 

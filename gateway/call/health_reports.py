@@ -18,7 +18,7 @@ from gateway.upstream.key_pools import DENIED_SECONDS, THROTTLED_SECONDS, KeySta
 
 
 def report(health: Health, attempt: Attempt, error: GatewayError | None) -> None:
-    """Tell `health` how an attempt ended. Do nothing if the end of this attempt was reported before.
+    """Tell `health` how an attempt ended, unless this was reported before.
 
     `error` is None if the attempt succeeded: the whole reply, or the first event of a stream, has come.
     """
@@ -52,14 +52,15 @@ def is_of_key(attempt: Attempt, error: GatewayError) -> bool:
 
 
 def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Problem) -> None:
-    """Stop using the key of a failed attempt for a time, and report the failure to `health`.
+    """Stop using the key of a failed attempt for a time, and report the failure to `health`. A key that the provider
+    refused is out of use already (`Sender`).
 
-    - If the provider refused the key, `Sender` has already taken the key out of use.
-    - The provider is reported as failing if all its keys are refused. It is also reported as failing if no other key is
-      free and this key cannot pay (402) or may not use the model (403).
-    - In all other cases, the provider is reported as throttling if this key was throttled or no key is free. If no key
-      is free, the report states the time until a key is free.
-    - Nothing is reported if another key is free and this key was not throttled.
+    - If all keys of the provider are refused, the provider is reported as failing. The same holds if this key cannot
+      pay (402) or may not use the model (403), and no other key is free.
+    - If this key was throttled or refused, and another key will be free later, the provider is reported as throttling
+      until then.
+    - If this key was throttled and another key is free, the provider is reported as throttling, without a time.
+    - In all other cases, another key is free, and nothing is reported.
     """
     provider, model = attempt.candidate.offer.provider_id, attempt.candidate.offer.model
     is_throttled, is_refused = problem.code == RATE_LIMIT, problem.key_refused
@@ -73,9 +74,9 @@ def _report_key(health: Health, attempt: Attempt, key: KeyState, problem: Proble
 
 
 def report_break(health: Health, attempt: Attempt, error: GatewayError) -> None:
-    """Tell `health` that a stream failed after its first event. Do nothing if the provider is not to blame.
+    """Tell `health` that a stream failed after its first event, if the provider is to blame.
 
-    At its first event, the attempt was reported as a success.
+    `report` has reported the attempt as a success when its first event came.
     """
     if attempt.is_reported and is_providers_failure(error, is_our_key=has_our_key(attempt)):
         offer = attempt.candidate.offer

@@ -34,7 +34,7 @@ _UNKNOWN_THERE = frozenset({400, 403, 404})
 
 
 async def job_providers(call: Call, following: Next) -> Response:
-    """Set the candidates of the call: the providers that may know the job. Then run the next step.
+    """Set the candidates of the call, the providers that may know the job, and run the next step.
 
     Raises `Refused` if the caller may use no such provider. A request for a list of jobs is also refused if the caller
     is no admin, or if several providers have a list.
@@ -121,12 +121,10 @@ class AskForJob(msgspec.Struct, frozen=True):
 def _error_of_all(call: Call, errors: Sequence[Refused | UpstreamFailed]) -> Refused | UpstreamFailed:
     """Return the error for the caller if no provider has returned the job.
 
-    - The result is the first error of a provider that may have the job. The statuses in `_UNKNOWN_THERE` mean that a
-      provider does not have it.
-    - If there is no such error, the result is the first error of any provider. If no provider has failed, the result is
-      the first refusal.
-    - For callers who are not admins, `_NO_JOB` replaces an error that says "not found". So they cannot tell an unknown
-      job from a job whose model is not granted to them.
+    - The result is the first error that does not mean "unknown job" (`_UNKNOWN_THERE`). If there is none, the result is
+      the first error of a provider. If no provider failed, it is the first refusal.
+    - For callers who are not admins, an error that says "not found" is replaced by `_NO_JOB`. So they cannot tell an
+      unknown job from a job whose model is not granted to them.
     """
     failed = [error for error in errors if isinstance(error, UpstreamFailed)]
     broken = [error for error in failed if error.status not in _UNKNOWN_THERE]

@@ -1,8 +1,7 @@
-"""Reserves the amounts that calls may use of their quotas. The process that keeps the quota balances makes the
-reservations.
+"""Reserves the amounts that calls may use of their quotas, in the process that keeps the quota balances (the keeper).
 
-- Usually this process keeps the balances. If a new process replaces this one, this process hands the balances over to
-  the new process. After the hand-over, this process asks the new process, over a connection, to make each reservation.
+- Usually this process is the keeper. If a new process replaces this one, this process hands the balances over to the
+  new process. From then on, this process asks the new process, over a connection, to make its reservations.
 - During the hand-over, new calls wait before they reserve anything.
 - If several gateways share the balances, each gateway may spend only a part (slice) of each balance. `leases.py`
   requests more when a slice is too small.
@@ -38,25 +37,26 @@ from gateway.store.base import StoreFailed
 T = TypeVar("T")
 
 GIVE_BACK_SECONDS: Final = HELD_SECONDS
-"""Seconds after the refusal of a worker's request until the worker is told to ask again. Meanwhile, other gateways give
-back what they do not need of the bucket. The quota bank is not asked again before this time.
+"""Seconds from the refusal of a worker's request until the worker is told to ask again. In this time, other gateways
+give back parts of the bucket's balance that they do not need.
 """
 _ENDING: Final = Problem(UNAVAILABLE, "this gateway is ending; try again later", retry_after=5, retryable=True)
 
 
 class RemoteKeeper(Protocol):
-    """The process that has replaced this one, and keeps the quota balances. Each method blocks until that process
+    """The process that has replaced this one and now keeps the quota balances. Each method blocks until that process
     answers.
     """
 
     def reserve(self, call: str, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
-        """Reserve amounts for the call with the id `call`. Each claim is an amount in one bucket or in a chain of
-        buckets. Raises `Exceeded` if the other process refuses.
+        """Reserve amounts for the call with the id `call` in the process that keeps the balances.
+
+        Each claim is an amount in one bucket or in a chain of buckets. Raises `Exceeded` if a balance is too small.
         """
 
     def lend(self, worker: str, asks: Sequence[Ask]) -> Loan:
-        """Send the requests `asks` of a worker of this process to the process that keeps the balances. Return the
-        answers of that process.
+        """Send the requests `asks` of a worker of this process to the process that keeps the balances, and return the
+        answers.
 
         The requests are for slices: parts of balances that only this worker may spend. `worker` is the name of the
         worker's spool (its journal). Raises `StoreFailed` if the process that keeps the balances does not answer.
@@ -83,24 +83,26 @@ class Keeper:
 
     @property
     def is_immediate(self) -> bool:
-        """Whether this process can make reservations without asking another process."""
+        """Whether this process can make a reservation at once, without a request to another process."""
         return self._outcome is None and self.leases is None
 
     @property
     def _is_ending(self) -> bool:
-        """Whether this process is ending, and no other process takes over the balances. Such a process still keeps the
-        balances, but makes no more reservations.
+        """Whether this process is ending and no other process takes over the balances. Then no more reservations are
+        made.
         """
         return self.is_here and self.leases is not None and self.leases.has_stopped
 
     def begin(self) -> None:
-        """Begin to hand the quota balances over to another process. New reservations wait until `end` is called."""
+        """Begin to hand the quota balances over to another process. From now on, new reservations wait until `end` is
+        called.
+        """
         self._outcome = asyncio.get_running_loop().create_future()
 
     def end(self, remote: RemoteKeeper | None) -> None:
-        """End the hand-over of the quota balances. `remote` is the process that keeps them from now on.
+        """End the hand-over of the quota balances. `remote` is the process that keeps the balances from now on.
 
-        `remote` is None if the hand-over failed and this process still keeps the balances.
+        If the hand-over failed, `remote` is None, and this process keeps the balances.
         """
         if self._outcome is not None:
             self._outcome.set_result(remote)
@@ -116,11 +118,11 @@ class Keeper:
 
     async def covered(self, attempt: Callable[[], T]) -> T:
         """Return the result of `attempt`, which reserves amounts in this process. If a slice (part of a shared balance)
-        is too small, get more of the balance and call `attempt` again.
+        is too small, request more of the balance, and call `attempt` again.
 
-        Raises the exceptions of `attempt`. Also raises `Exceeded` if the balance is too small, and `Refused` if no more
-        of the balance can be requested. Raises `Stopped` if another process takes over the balances, or if this process
-        is ending.
+        Raises `Exceeded` if a balance is too small, `Refused` if the service that keeps the shared balances cannot be
+        reached, and `Stopped` if another process takes over the balances or this process is ending. Other exceptions of
+        `attempt` are raised too.
         """
         return attempt() if self.leases is None else await self.leases.reserve(attempt)
 
@@ -157,14 +159,14 @@ class Keeper:
         return await asyncio.to_thread(remote.lend, worker, asks)
 
     def _lent(self, leases: Leases, lender: Lender, loan: Loan, asks: Sequence[Ask], away: frozenset[Bucket]) -> Loan:
-        """Return `loan` (the answers to a worker's requests `asks`), with the quota bank's name added where the bank
-        did not answer.
+        """Return `loan`, the answers to the requests `asks` of a worker, with `Answer.away` set where it applies.
 
-        - `away` has the buckets for which the quota bank has not answered. The worker's answer about such a bucket gets
-          the name of the bank (`Answer.away`) in two cases: a call of the worker gets less than it needs, or the worker
-          may not spend its slices (parts of balances) of money any more.
-        - If a call of the worker gets less than it needs, and other gateways hold parts of the bucket, the worker is
-          told after `GIVE_BACK_SECONDS` that it may ask again.
+        `away` has the buckets about which the quota bank did not answer. For such a bucket, `Answer.away` gets the name
+        of the bank if a call of the worker gets less than it needs, or if the worker may no longer spend its slices
+        (parts of balances) of money.
+
+        A refused worker is told after `GIVE_BACK_SECONDS` that it may ask again, if other gateways hold parts of the
+        bucket.
         """
         answers = []
         is_expired = loan.until is not None and loan.until <= monotonic()
@@ -181,10 +183,11 @@ class Keeper:
             await self.leases.look()
 
     async def reserve(self, call: Call, quotas: Quotas, size: Size) -> tuple[CallReservation, Sequence[Candidate]]:
-        """Reserve the maximum that the call may use, in the process that keeps the balances.
+        """Reserve the maximum that the call may use, in the process that keeps the balances. Return the reservation,
+        and the candidates (models of providers) that no quota or rate limit refuses.
 
-        Raises `Exceeded` if a quota or a rate limit refuses the call for every candidate (model of a provider). Raises
-        `Refused` if a quota cannot be charged, or if this process is ending.
+        Raises `Exceeded` if all candidates are refused. Raises `Refused` if a quota cannot be charged, or if this
+        process is ending.
         """
         while (remote := await self.elsewhere()) is None:
             try:

@@ -71,7 +71,9 @@ def secrets_of(
 
 
 def _parts(value: str) -> list[str]:
-    """Return the parts of a header that may be keys, as in `Bearer KEY`, `Basic BASE64`, `Credential=ID/…` (AWS)."""
+    """Return the parts of a header's value that may be keys. Examples of values: `Bearer KEY`, `Basic BASE64`,
+    `Credential=ID/…` (AWS).
+    """
     parts = [part for part in _PARTS.split(value) if part]
     named = [match[1] for part in parts if (match := _NAMED_PART.fullmatch(part))]
     return [*parts, *named, *(part.partition("/")[0] for part in named if "aws4_request" in part)]
@@ -106,7 +108,9 @@ class Redaction:
         return [pattern for secret in self.secrets for pattern in _patterns(secret)]
 
     def suspects(self, data: bytes) -> bool:
-        """Return whether `data` may contain a key or a part of a key. The check is fast and has few false positives."""
+        """Return whether `data` may contain a key or a part of a key. The check is fast, and rarely true for other
+        data.
+        """
         return any(map(data.count, self._signs))  # `in` takes three times as long as `count`
 
     def bytes(self, data: bytes) -> bytes:
@@ -132,10 +136,10 @@ class Redaction:
         return self.bytes(value.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
     def failure(self, error: E) -> E:
-        """Remove the gateway's credentials from an error of the provider, and return the error.
+        """Remove the gateway's keys from an error of the provider, and return the same error.
 
-        If the frame of an error event (`raw`) contains a key, the frame is discarded, because the checksum of a changed
-        frame would be wrong. The plugin of the client's API then encodes the error.
+        If the error is an event of a stream whose bytes (`raw`) contain a key, these bytes are discarded, because the
+        frame's checksum would be wrong. The error is then written by the plugin of the client's API.
         """
         problem = error.problem
         error.problem = replace(
@@ -190,9 +194,9 @@ def _utf8(text: str) -> bytes:
 
 
 def base64_forms(key: bytes) -> list[bytes]:
-    """Return the base64 of a key as it appears inside longer data.
+    """Return the base64 texts by which a key can be recognised inside longer encoded data.
 
-    The base64 depends on the key's offset modulo 3. There are three forms, each in both base64 alphabets.
+    The text depends on the key's offset modulo 3. So there are three texts for each of the two base64 alphabets.
     """
     forms = []
     for shift, mixed in enumerate((0, 2, 3)):  # `mixed` characters also depend on preceding bytes
@@ -203,9 +207,9 @@ def base64_forms(key: bytes) -> list[bytes]:
 
 
 def _signs(secret: str) -> list[bytes]:
-    """Return byte strings (signs) that are quick to search for, to find out whether data may contain the key.
+    """Return byte strings (signs) such that all data with the key, or with a large part of it, contains one of them.
 
-    Data that contains the key, or a large part of it, contains at least one sign.
+    A search for the signs is much faster than a search for the key in all its forms.
     """
     key = _utf8(secret)
     ends = [key[:KNOWN_BY], key[-KNOWN_BY:]]
@@ -222,8 +226,9 @@ _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 class EventRedaction:
     """Removes the gateway's keys from the events of a stream, even if a key is split across consecutive events.
 
-    First only the stream's bytes are searched for signs of a key. After the first sign, each event is searched. An
-    event that ends with the first part of a key is held back, until the next event shows whether the rest follows.
+    At first, only the bytes of the stream are searched for signs of a key. Once there is a sign, each event is decoded
+    and searched. An event that ends with the beginning of a key is held back, until the next event shows whether the
+    rest of the key follows.
     """
 
     def __init__(self, redaction: Redaction) -> None:
@@ -243,7 +248,9 @@ class EventRedaction:
         return self.clean(events)
 
     def look(self, data: bytes) -> None:
-        """Search the next bytes of the stream for signs of a key of the gateway, and remember whether there are any."""
+        """Search the next bytes of the stream for signs of a key. `clean` searches the events only if there was a
+        sign.
+        """
         if not self._suspect:
             window = self._end + data
             self._suspect = self._redaction.suspects(window)
@@ -251,7 +258,7 @@ class EventRedaction:
         self._packed = self._packed or data.find(_PACKED) >= 0
 
     def clean(self, events: Iterable[Event]) -> Iterable[Event]:
-        """Return the events without the gateway's keys. The events' bytes must first be passed to `look`."""
+        """Return the events without the gateway's keys. Call `look` with the bytes of these events before."""
         return self._redacted(events) if self._suspect or self._packed else events
 
     def _redacted(self, events: Iterable[Event]) -> Iterator[Event]:
@@ -285,7 +292,9 @@ class EventRedaction:
         return Event(event.kind, payload, None if payload else b"")
 
     def _join(self, event: Event) -> Iterator[Event]:
-        """Hold an event back. If the held events cannot contain the beginning of a key, yield all of them."""
+        """Hold an event back, because the next event may complete a key. If no key can begin in the held events, yield
+        them all.
+        """
         if not event.payload:  # a comment may come between two parts of a key
             yield event
             return
@@ -297,7 +306,9 @@ class EventRedaction:
 
 
 def _without_parts(events: list[Event], keys: Sequence[bytes]) -> list[Event]:
-    """Remove an API key that is split across the strings of consecutive events, and return the events."""
+    """Return consecutive events without the API keys that are split across their strings. Unchanged events keep their
+    bytes.
+    """
     try:
         values = [event.data for event in events]
     except BadFrame:
@@ -317,8 +328,8 @@ def _without_parts(events: list[Event], keys: Sequence[bytes]) -> list[Event]:
 def _parts_of(values: Sequence[Any], key: str) -> dict[int, Callable[[str], str]]:
     """Find an API key that is split across consecutive values, such as the data of events.
 
-    For each value that contains a part of the API key, the result maps the index of the value to a function that
-    removes this part from a string. If no part is found, the result is {}.
+    The result has an entry for each value that contains a part of the key: the index of the value, and a function that
+    removes this part from a string. It is empty if no key is found.
     """
     last = len(values) - 1
     for size in range(len(key) - KNOWN_BY, 0, -1):  # an earlier event with the beginning of the key may have been sent
@@ -341,7 +352,9 @@ def _parts_of(values: Sequence[Any], key: str) -> dict[int, Callable[[str], str]
 
 
 def _begins_key(events: Sequence[Event], keys: Sequence[bytes]) -> bool:
-    """Return whether a key may begin in the strings of these events and end in a later event."""
+    """Return whether the first of these events may end with the beginning of a key that is not complete yet, so that a
+    later event may have the rest.
+    """
     try:
         values = [event.data for event in events]
     except BadFrame:

@@ -44,20 +44,20 @@ ASK_SECONDS: Final = 5.0
 """Maximum number of seconds for which a call waits for the quota bank. A bank that takes longer counts as unreachable.
 """
 COVER_SECONDS: Final = 4.0
-"""Maximum number of seconds for which this process waits for the quota bank before it answers a worker's request. The
-worker waits longer for this process, up to `ASK_SECONDS`.
+"""Maximum number of seconds for which this process waits for the quota bank while it answers a request of a worker. It
+is less than `ASK_SECONDS`, for which the worker waits.
 """
 RECALL_SECONDS: Final = (0.02, 0.08)
-"""Lengths in seconds of the pauses after a refusal by the quota bank. After each pause, the refused request is
-repeated.
+"""Pauses in seconds before a request that the quota bank refused is repeated: the first pause, the second pause.
 
 The bank may have refused the request because other gateways hold parts of the balance. In a pause, they give back what
 they do not need.
 """
 ROUNDS: Final = 8
-"""Maximum number of attempts to reserve the amounts of one call. After a failed attempt, the quota bank is asked for
-more of one bucket. Several attempts are needed if the call is charged to several buckets, or if other calls take the
-granted amount.
+"""Maximum number of attempts to reserve the amounts of one call. Between two attempts, the quota bank is asked for more
+of one bucket.
+
+Several attempts are needed if several buckets lack an amount, or if other calls use up what the bank has granted.
 """
 LOOK_SECONDS: Final = 1.0
 """Minimum number of seconds between two reads of all balances for pages and metrics."""
@@ -68,9 +68,9 @@ READ_SECONDS: Final = 2.0
 class Leases(BankRounds):
     """Requests slices (parts of shared balances) from the quota bank when calls need them, and gives slices back.
 
-    If the bank refuses a request and other processes hold slices of the bucket, the request is repeated after each of
-    the waits in `recall_seconds`. A wait ends early if the bank reports that other processes have given amounts back
-    (`refilled`). `BankRounds` explains the other arguments.
+    `recall_seconds` are the pauses before a refused request is repeated, if other processes hold slices of the bucket.
+    A pause ends early if the bank reports that other processes have given amounts back (`refilled`). `BankRounds`
+    explains the other arguments.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Leases(BankRounds):
         """Return the result of `attempt`, which reserves amounts in quota buckets.
 
         If this process's slice of a bucket (its part of the balance) is too small, ask the quota bank for more, and
-        call `attempt` again. Raises `Exceeded` if a bucket has too little, `Refused` if the bank cannot be reached, and
+        call `attempt` again. Raises `Exceeded` if a balance is too small, `Refused` if the bank cannot be reached, and
         `Stopped` if `stop` was called.
         """
         try:
@@ -117,12 +117,11 @@ class Leases(BankRounds):
 
     @asynccontextmanager
     async def covering(self, lacking: Iterable[tuple[Bucket, Want]]) -> AsyncIterator[frozenset[Bucket]]:
-        """Return a context manager. It requests the amounts `lacking` from the quota bank for calls of this gateway's
-        workers, and waits for the answers.
+        """Return a context manager that requests the amounts `lacking` from the quota bank, for calls of this gateway's
+        workers. It waits for the answers.
 
-        The value of the context manager is the set of the buckets for which the bank has not answered and whose last
-        known balances must not be used. The granted amounts are not given back during the `async with` block. Raises
-        `Stopped` if `stop` was called.
+        Its value is a set of buckets: those about which the bank has not answered, so that their calls must be refused.
+        What the bank grants is not given back during the `async with` block. Raises `Stopped` if `stop` was called.
         """
         with ExitStack() as stack:
             asked = [(key, stack.enter_context(self._asking(key, want))) for key, want in lacking]
@@ -167,11 +166,11 @@ class Leases(BankRounds):
                     self._quotas.show(await self._bank.standings())
 
     def recalled(self, bucket: Bucket | None, *, is_awaited: bool = False) -> None:
-        """Give the unneeded part of this process's slice of a quota bucket back, because another process has too
-        little.
+        """Give back what this process does not need of its slice of a quota bucket, because another process has too
+        little. The slice is this process's part of the balance.
 
-        `bucket` is None for all buckets. If `is_awaited` is true, a request is sent to the quota bank even if there is
-        nothing to give back, because the bank waits for this request.
+        `bucket` is None for all buckets. `is_awaited` is true if the quota bank waits for an answer. Then a request is
+        sent even if there is nothing to give back.
         """
         for key in list(self._slices.active) if bucket is None else [bucket]:
             found = self._bucket(key)
@@ -181,13 +180,15 @@ class Leases(BankRounds):
                 self.recall_workers(key)
 
     def give_back(self) -> None:
-        """Give back to the quota bank everything that no call has reserved, now and at the end of each later call."""
+        """Give everything that no call has reserved back to the quota bank. From now on, also give back at once what a
+        call leaves when it ends.
+        """
         self._slices.is_leaving = True
         self.recalled(None)
 
     def refilled(self, bucket: Bucket | None) -> None:
-        """Let calls ask the quota bank again for a bucket. The bucket was refilled, or other processes have given back
-        parts of it.
+        """Let calls ask the quota bank for a bucket again, because the bucket was refilled or other processes have
+        given back parts of its balance.
 
         `bucket` is None for all buckets.
         """
@@ -198,11 +199,11 @@ class Leases(BankRounds):
             self._returns.came(key)
 
     async def _obtain(self, kind: Kind, short: Short, kept: ExitStack) -> None:
-        """Ask the quota bank for the amount that a call lacks.
+        """Ask the quota bank for the amount that a call lacks in one bucket (`short`). If the bank refuses, repeat the
+        request after pauses.
 
-        What the bank grants is not given back until `kept` is closed. A call may need amounts of several buckets, so
-        the first amount must still be there when the last is granted. But `kept` is closed before each pause, because
-        the other processes may wait for these amounts.
+        Until `kept` is closed, granted amounts are not given back, so that the call can reserve them. `kept` is closed
+        before each pause, because other processes may be waiting for these amounts.
 
         Raises `Refused` if the bank cannot be reached and calls may not use the last known balances. Raises `Stopped`
         if `stop` was called.
@@ -225,13 +226,11 @@ class Leases(BankRounds):
     @contextmanager
     def _asking(self, key: Bucket, want: Want) -> Iterator[asyncio.Future[Answer | None]]:
         """Return a context manager that asks the quota bank for the amount `want` of a bucket. Its value is a future
-        with the bank's answer. Raises `Stopped` if `stop` was called before.
+        for the bank's answer.
 
-        What the bank grants is not given back during the `with` block, so that the call can reserve it there.
-
-        The future's result is None if the bucket was removed from memory meanwhile. The future has the exception
-        `StoreFailed` if the bank cannot be reached, and the exception `Stopped` if `stop` is called before the answer
-        comes.
+        What the bank grants is not given back during the `with` block, so that the call can reserve it there. The
+        future's result is None if the bucket is removed from memory. Its exception is `StoreFailed` if the bank cannot
+        be reached, and `Stopped` if `stop` is called. Raises `Stopped` if `stop` was called before.
         """
         asked = self._ask(key, want)
         if (bucket := self._bucket(key)) is None:
@@ -257,11 +256,10 @@ class Leases(BankRounds):
         return future
 
     async def _answer_to(self, bucket: Bucket, asked: asyncio.Future[Answer | None], seconds: float) -> Answer | None:
-        """Wait for the quota bank's answer to a request, and return it. `asked` is the value of `_asking`.
+        """Wait for the quota bank's answer to a request, and return the answer. `asked` is the future from `_asking`.
 
-        Return None if the bucket was removed from memory, or if the bank does not answer and calls may use the last
-        known balances. Raises `Refused` if the bank does not answer and calls may not use them. Raises `Stopped` if
-        `stop` was called.
+        Return None if the bucket was removed from memory. If the bank does not answer, return None if calls may use the
+        last known balances, and raise `Refused` otherwise. Raises `Stopped` if `stop` was called.
         """
         try:
             async with asyncio.timeout(seconds):

@@ -1,8 +1,9 @@
-"""Adds advice to a provider's refusal: where the caller can use the model, or what is lacking at the provider.
+"""Adds advice to a provider's refusal: where the caller can use the model, or what is missing at the provider.
 
-- The hook `advice` of the provider's API format writes the advice. The hook knows the provider's messages.
+- The hook `advice` of the provider's API format writes the advice, because it knows the provider's messages.
 - The provider's own message stays at the beginning, because some clients search it for keywords.
-- The client gets the changed error in its own API format, because the provider's bytes have no advice.
+- The client gets the changed message as an error in its own API format. The bytes of the provider's reply, which lack
+  the advice, are not passed on.
 - The advice names only models that the caller may use.
 """
 

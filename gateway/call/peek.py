@@ -1,8 +1,8 @@
 """Waits for the first events of a provider's stream before the response is returned.
 
 If the stream fails before it has an event for the client, another candidate (model of a provider) can still serve the
-call. The stages of the stream, such as a translation, run here first. A translation may make no event from the
-provider's first events: for example, Gemini's dialect has no event for the beginning of a message.
+call. To know this, the stages of the stream, such as a translation, must run here: a translation may make no event from
+the provider's first events.
 
 The first batch of events is kept until the stream is consumed. Later batches are passed directly to the consumer.
 """
@@ -17,7 +17,9 @@ from gateway.contract.errors import GatewayError
 
 
 class Peeked:
-    """The source of a stream. `failure` reads its first batch early, and `batches` later yields this batch first."""
+    """The source of a stream whose first batch can be read early. `failure` reads that batch, and `batches` later
+    yields it first.
+    """
 
     __slots__ = ("_first", "_staged")
 
@@ -40,7 +42,9 @@ class Peeked:
         await self._staged.batches.aclose()
 
     async def batches(self, take: Take) -> Batches:
-        """Yield the first batch, and then the other batches. `take` is used as in `Source.batches`."""
+        """Yield the first batch and then the other batches, except those that `take` passes on (see
+        `Source.batches`).
+        """
         first, self._first = self._first, None
         if first is not None:
             yield first

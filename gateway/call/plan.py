@@ -48,9 +48,10 @@ class Plan:
     buckets: ChargedBuckets = field(default_factory=ChargedBuckets)
 
     def candidates_of(self, offers: Sequence[Offer]) -> Sequence[Candidate]:
-        """Return the candidates (offers with their conversions) in the order of `offers`.
+        """Return the candidates of this plan for `offers`, in the order of `offers`. A candidate is an offer with its
+        conversion.
 
-        `offers` contains some of the offers (models of providers) of this plan.
+        `offers` are offers of this plan. An offer without a candidate is left out.
         """
         if offers is self.offers:
             return self.candidates
@@ -59,10 +60,10 @@ class Plan:
 
 
 Plans = Callable[[Access, str, str, str, str], Plan]
-"""A function that returns the plan of a call (`Plan`). Its arguments are the caller's access, and the fields `flag`,
-`dialect`, `operation` and `model` of the request (`ClientRequest`).
+"""A function that returns the plan of a call (`Plan`). Its arguments are the caller's access, and four fields of the
+request: `flag`, `dialect`, `operation` and `model`.
 
-It raises `Refused` if the caller has no role, `NotGranted` if the caller may not use a model of this name, and
+Raises `Refused` if the caller has no role, `NotGranted` if the caller may not use a model of this name, and
 `PluginFailed` if a plugin fails.
 """
 
@@ -91,15 +92,14 @@ def added_headers(access: Access, offer: Offer) -> Mapping[str, str]:
 
 
 class NotGranted(Exception):
-    """The exception for a model name that the caller may not use. It does not tell whether the model exists."""
+    """The exception for a model name that the caller may not use. The model may exist or not."""
 
 
 def not_granted(catalog: Catalog, access: Access, name: str) -> Refused:
     """Return the error for a caller who may not use a model of this name. The message suggests similar names of models
-    that the caller may use.
+    that the caller may use. It does not tell whether the model exists.
 
-    The message does not tell whether the model exists. The search for similar names takes milliseconds if there are
-    thousands of models, so it should run in a thread.
+    Run this in a thread, because the search for similar names takes milliseconds if there are thousands of models.
     """
     near = catalog.near(name, access)
     hint = f"; did you mean {', '.join(near)}?" if near else ""

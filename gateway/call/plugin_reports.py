@@ -23,7 +23,9 @@ class PluginReports(msgspec.Struct, frozen=True):
     metrics: Metrics
     log: Logger
     _logged: dict[tuple[str, str], float] = msgspec.field(default_factory=dict)
-    """The time of the last log line about a slow hook, by the names of the plugin and the hook."""
+    """The time of the last log line about each slow hook. The key is a pair: the name of the plugin, and the name of
+    the hook.
+    """
 
     def report(self, error: GatewayError, request_id: str) -> None:
         """Log and count an error if it is the failure of a plugin."""

@@ -1,6 +1,6 @@
 """The stream of a provider's reply: its bytes, decoded to batches of events.
 
-- The bytes of a short read are decoded and passed on as soon as they come. The task of the call is not woken for that
+- The bytes of a short read are decoded and passed on as soon as they come, without waking the task of the call
   (`stages.py`).
 - Events that came before an error are passed on before the error.
 - The number of bytes of an incomplete event is limited, because an event may never end.
@@ -28,10 +28,13 @@ AFTER_LAST: Final = 2.0
 """Maximum number of seconds for which a stream is read after its terminal event. A usage report may follow that
 event."""
 LONG_READ_BYTES: Final = 16 * 1024
-"""Minimum size in bytes of a long read. The stream waits for its turn (`call/turns.py`) before it decodes a long read.
-Most reads are shorter."""
+"""Minimum size in bytes of a read for which the stream waits for its turn (`call/turns.py`) before the bytes are
+decoded. Most reads are smaller.
+"""
 UNCOUNTED_BYTES: Final = 32 * 1024
-"""Maximum size in bytes of an incomplete event that is left out of the memory budget. Most events are smaller."""
+"""Number of bytes of an incomplete event that do not count in the memory budget. If an event has more, all its bytes
+count. Most events have fewer.
+"""
 
 
 class Reads(Protocol):
@@ -40,12 +43,11 @@ class Reads(Protocol):
     async def next(self, quick: Callable[[bytes], bool]) -> bytes:
         """Return the next bytes, or b"" at the end. Raises `GatewayError` if the reply breaks off.
 
-        Bytes that come while this function waits are first given to `quick`. They are returned only if `quick` returns
-        False.
+        Bytes that come during the wait are first passed to `quick`. They are returned only if `quick` returns False.
         """
 
     def event_came(self) -> None:
-        """Record that at least one event has become complete."""
+        """Note that an event has become complete."""
 
 
 class Received:
@@ -59,7 +61,7 @@ class Received:
         return body
 
     def event_came(self) -> None:
-        """Do nothing, because the whole reply has been received already."""
+        """Do nothing: the whole reply has come already."""
 
 
 @dataclass(slots=True)
@@ -72,21 +74,25 @@ class ProviderStream:
     decoding: Decoding
     pool: ProcessPool
     failed: Callable[[Attempt, UpstreamFailed], None]
-    """A function that is called if the stream ends with an error of the provider. It counts the error."""
+    """Called with the error if the stream ends with an error of the provider. It counts the failed attempt."""
     _feed: Hook = field(init=False)
     _take: Take = field(init=False)
     _size: int = 0
     """The number of bytes that have arrived since the last complete event."""
     _decoded: tuple[Batch, Exception | None] | None = None
-    """Events that `_quick` decoded but could not pass on, and the error that followed these events, if any.
+    """Events that `_quick` has decoded but could not pass on, and the error that followed them, if any. None without
+    such events.
 
-    The task of the call passes the events on and raises the error. Without such events, the value is None."""
+    The task of the call passes the events on and raises the error.
+    """
 
     def __post_init__(self) -> None:
         self._feed = self.attempt.candidate.flag.hooks["decoder.feed"]
 
     async def batches(self, take: Take) -> Batches:
-        """Yield the events of the stream in batches. `take` is used as in `Source.batches`."""
+        """Yield the events of the stream in batches, except the batches that `take` passes on (see
+        `Source.batches`).
+        """
         self._take = take
         fault: GatewayError | None = None
         try:
@@ -126,11 +132,11 @@ class ProviderStream:
                 deadline = asyncio.get_running_loop().time() + AFTER_LAST
 
     async def _next(self, deadline: float | None) -> bytes:
-        """Return the next bytes of the reply that the task of the call must handle, or b"" at the end of the reply or
-        at the deadline.
+        """Return the next bytes of the reply that `_quick` cannot handle. Return b"" at the end of the reply or at the
+        deadline.
 
-        Bytes that arrive while this method waits are first given to `_quick`. They are returned only if `_quick`
-        returns False.
+        Bytes that arrive while this method waits are passed to `_quick`. They are returned only if `_quick` returns
+        False.
         """
         stopwatch = self.attempt.stopwatch
         reading: Awaitable[bytes] = self.reads.next(self._quick)
@@ -145,10 +151,10 @@ class ProviderStream:
             return b""
 
     def _quick(self, data: bytes) -> bool:
-        """Pass on the events of a short read, and return True. Return False if the task of the call must do the rest.
+        """Decode a short read and pass its events on. Return True if nothing is left to do.
 
-        The result is False after a long read, the final event or an error, and if the next stage cannot take the events
-        at once.
+        Return False if the task of the call must do the rest: after a long read, after the final event, after an error,
+        or if the next stage cannot take the events at once.
         """
         if not self._is_short(data):
             return False
@@ -169,12 +175,12 @@ class ProviderStream:
         return self.decoding.is_short(data, self._size + len(data))
 
     def _read(self, data: bytes) -> tuple[Batch, Exception | None]:
-        """Return the events that a short read (`SHORT_READ_BYTES`) completes, and the error after them, or None."""
+        """Return the events that became complete with the bytes of a short read, and the error after them or None."""
         self._grow(data)
         return self.decoding.read(self._feed, data)
 
     async def _long_read(self, data: bytes) -> Batches:
-        """Yield the events that a long read completes, in batches. Short reads are handled by `_read`."""
+        """Decode the bytes of a long read, and yield in batches the events that became complete."""
         self._grow(data)
         if len(data) >= LONG_READ_BYTES:
             await self.decoding.turns.take()
@@ -221,10 +227,11 @@ class ProviderStream:
 
 
 def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: GatewayError | None) -> Iterator[Event]:
-    """Yield the remaining events at the end of a stream. Then raise `fault`, unless the reply is complete.
+    """Yield the remaining events at the end of a stream. Then raise `fault`, the error with which the stream ended,
+    unless the reply is complete.
 
-    The method `close` of the decoder may return events without a payload, which mark the end of a complete reply. Such
-    events are yielded only if the reply is complete.
+    An event without a payload marks the end of a complete reply. The decoder may also return one at the end of an
+    incomplete reply. Then it is left out.
     """
     try:
         for event in redacted.feed(b"", hook.each(decoder.close)):
@@ -241,8 +248,9 @@ def _rest(hook: Hook, decoder: Decoder, redacted: EventRedaction, fault: Gateway
 
 
 def _is_complete(decoder: Decoder, fault: GatewayError | None) -> bool:
-    """Return whether a stream that ended with `fault` is complete.
+    """Return whether a stream that ended with the error `fault` is complete nevertheless.
 
-    It is complete if the decoder has read the final event. An error of the connection after that event does not matter.
+    It is complete if the decoder has read the final event, and `fault` is only an error of the connection after that
+    event.
     """
     return fault is None or (decoder.done and isinstance(fault, Truncated | Stalled | BadFrame))

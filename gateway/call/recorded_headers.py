@@ -1,9 +1,11 @@
-"""The values of headers that are recorded with a call, so that calls can be filtered by them (`database.filterable`).
+"""The values of headers that are recorded with a call, so that calls can be filtered by these values
+(`database.filterable`).
 
-- A value is read from the request. If the request lacks the header, the value is read from the provider's last reply.
+- A value is read from the request. If the request lacks the header, the value is read from the reply of the provider
+  that was tried last.
 - Repeated headers are joined by ", ". `header_value` cleans a value and cuts it to a maximum length.
 - Secrets within a value, such as a bearer token or a key in a URL, are replaced by `[redacted]`.
-- Calls of callers without a role have no recorded headers, so that such callers cannot add values to the store.
+- For callers without a role, no headers are recorded, so that such callers cannot add values to the store.
 """
 
 from __future__ import annotations
@@ -22,10 +24,9 @@ from gateway.contract.small_cache import small_cache
 _NONE: Final[Mapping[str, str]] = {}
 """The recorded headers of most calls: none. It is a plain `dict`, because the journal can encode no other mapping."""
 _NAME: Final = "value"
-"""The name that takes the place of a header's name in the search for secrets in the header's value. It suggests no
-secret, so only the value decides.
+"""A header name for `without_secrets` that suggests no secret, so that only the value decides whether it is redacted.
 
-The real name is not needed, because the configuration refuses to record headers whose names suggest a secret.
+It is used for every recorded header: the configuration refuses to record headers whose own names suggest a secret.
 """
 
 

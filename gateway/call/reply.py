@@ -21,7 +21,9 @@ class Reply(msgspec.Struct):
 
     status: int
     headers: Mapping[str, str]
-    """The headers, with names in lower case, except those for the date, the connection and the length of the body."""
+    """The headers, with names in lower case. `Date`, `Connection` and `Content-Length` are not among them. They are
+    added later.
+    """
     body: bytes
     keep_alive: bool = True
     """Whether the client may send its next request on the same connection."""

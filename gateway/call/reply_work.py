@@ -58,9 +58,10 @@ class Reading(msgspec.Struct, frozen=True):
     reply.
     """
     delivered: int | None = None
-    """The size of the body in bytes. It is None if the body is an error, is no reply, or is a requested stream.
+    """The number of bytes that the provider has delivered: the size of the body, or only the bytes of the model's
+    output if the body is a stream that was not requested.
 
-    For a stream that was not requested, only the bytes of the model's output count.
+    None if the body reports an error, is no reply, or is a requested stream.
     """
     is_whole: bool = False
     """Whether the reply is complete. If so, its report of usage is final."""
@@ -70,7 +71,7 @@ class WholeReader(msgspec.Struct, frozen=True):
     """Reads the reply to one request with the hooks of the provider's plugin."""
 
     hooks: Mapping[str, Hook]
-    """Hooks of the provider's plugin. Those in `READING_HOOKS` must be among them."""
+    """Hooks of the provider's plugin, at least those in `READING_HOOKS`."""
     request: ClientRequest
     target: Target
     head: Head
@@ -98,7 +99,9 @@ class WholeReader(msgspec.Struct, frozen=True):
         return decoder
 
     def _with_facts(self, meter: Meter, body: bytes) -> Reading:
-        """Give the reply to the meter (usage reader), and decode it to JSON in the provider's dialect (API format)."""
+        """Give the body to the meter (usage reader), and decode it. The result has JSON in the provider's dialect (API
+        format), or an error.
+        """
         shared = body if isinstance(body, DecodedOnce) else DecodedOnce(body)
         try:
             self.hooks["meter.whole"].run(meter.whole, shared)
@@ -113,9 +116,9 @@ class WholeReader(msgspec.Struct, frozen=True):
         return Reading(body, meter, decoded=decoded, delivered=len(body), is_whole=True)
 
     def _unwanted_stream(self, meter: Meter, body: bytes) -> Reading:
-        """Read a reply that is a stream although the request asked for none, and return the result with an error.
+        """Return an error for a reply that is a stream although the request asked for none.
 
-        The events are given to the meter (usage reader), so that the call is charged nevertheless.
+        The events are given to the meter (usage reader) first, so that the call is charged.
         """
         decoder, feed = self._decoder(), self.hooks["meter.feed"]
         before = self.hooks["decoder.feed"].each(decoder.feed, body)
@@ -150,10 +153,11 @@ def decode(
     payload: bytes,
     raw: bytes,
 ) -> tuple[FrameDecoder, EventRedaction, list[Event], GatewayError | None]:
-    """Decode one frame. Return `decoder` and `redacted` in their new states, the events, and the error after them.
+    """Decode one frame. Return `decoder` and `redacted` in their new states, the events, and the error after them or
+    None.
 
-    `_redaction` is the object that `redacted` contains. It is passed as an argument too, because a worker process does
-    not send back objects that are arguments (`upstream/process_pool.py`).
+    `_redaction` is the object that `redacted` contains. It is an argument because a worker process does not send
+    arguments back (`upstream/process_pool.py`), so that only the changed state of `redacted` is sent.
     """
     events: list[Event] = []
     fault = None
@@ -172,7 +176,7 @@ def read_event(
     kind: str,
     payload: bytes,
 ) -> tuple[Meter, int, GatewayError | None]:
-    """Give one event, which has the given `kind` and `payload`, to the meter (usage reader).
+    """Give one event, made of `kind` and `payload`, to the meter (usage reader).
 
     Return the meter in its new state, the number of bytes of the model's output in the event, and an error or None. An
     exception of the type `tolerated` is ignored.
@@ -188,10 +192,11 @@ def read_event(
 def translate(
     hook: Hook, translation: Translation, _request: ClientRequest, kind: str, payload: bytes
 ) -> tuple[Translation, list[bytes], GatewayError | None]:
-    """Translate one event. Return the translation in its new state, the translated events, and an error or None.
+    """Translate one event. Return the translation in its new state, the translated events before an error, and the
+    error or None.
 
-    If there is an error, the events are those that came before it. The events are pickled in parts of `PART_EVENTS`
-    events, because the translation of one event can be a million events.
+    Each item of the list is a pickled list of up to `PART_EVENTS` events. There are several items, because the
+    translation of one event can be a million events.
     """
     events: list[Event] = []
     fault = None
@@ -221,7 +226,9 @@ def encode(
 
 
 PART_EVENTS: Final = 256
-"""Maximum number of translated events that are pickled together. Unpickling them blocks the event loop."""
+"""Maximum number of translated events that are pickled together. The number is small, because the event loop is blocked
+while they are unpickled.
+"""
 
 
 def is_stream(body: bytes) -> bool:

@@ -23,9 +23,9 @@ GRACE_SECONDS: Final = 30.0
 
 
 class MalformedBody(web.RequestPayloadError):
-    """The error for a body with malformed chunked framing, or with framing that is far longer than the data.
+    """The error for a body with malformed chunked framing, or with far more bytes of framing than of data.
 
-    It is raised by `web/connections.py`.
+    `web/connections.py` raises this.
     """
 
 

@@ -50,9 +50,9 @@ def _of_route(route: Route, path: str) -> str:
 
 
 async def parse_request(pool: ProcessPool, flag: Plugin, message: HttpRequest) -> ClientRequest:
-    """Return the parsed request.
+    """Return the request `message` as parsed by the plugin `flag`. A large body is parsed in a worker process.
 
-    Raises `Refused` if the request is invalid, and `PluginFailed` if the plugin of the API fails.
+    Raises `Refused` if the request is invalid, and `PluginFailed` if the plugin fails.
     """
     body = message.body
     if len(body) < PARSED_ELSEWHERE or text_size(body) < PARSED_ELSEWHERE:

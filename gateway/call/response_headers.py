@@ -15,10 +15,10 @@ MAX_HEADER: Final = 2000
 def response_headers(
     inbound: Inbound, call: Call | None, headers: Mapping[str, str], *, shows_usage: bool = False
 ) -> dict[str, str]:
-    """Return the headers of a response: the headers of the client's API, `headers`, and the gateway's own headers.
+    """Return the headers of a response: those that the client's API always has, then `headers`, then the gateway's own.
 
-    `shows_usage` is True for a complete response that this gateway wrote. For such a response, the API may have headers
-    that state the usage. `call` is None for a request that was refused before it was parsed.
+    `shows_usage` is True for a complete response that this gateway wrote. The API may have headers for the usage of
+    such a response. `call` is None for a request that was refused before it was parsed.
     """
     facts = call.facts if shows_usage and call is not None else None
     usual = inbound.flag.reply_headers(inbound.id, facts.parts[0].usage if facts and facts.reported else None)
@@ -36,14 +36,13 @@ def own_headers(inbound: Inbound, call: Call | None) -> dict[str, str]:
 
 
 def stream_headers(call: Call) -> dict[str, str]:
-    """Return the headers of a streamed response that does not have the provider's own headers."""
+    """Return the headers of a streamed response if the provider's own headers are not passed on."""
     return {"content-type": call.flag.stream_type(call.request), "cache-control": "no-cache"}
 
 
 def made_here(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a JSON response that the gateway wrote.
-
-    These are the content type, and all headers in `headers` that begin with `x-irisgate-`.
+    """Return the headers of a JSON response that the gateway itself wrote: the content type, and those in `headers`
+    that begin with `x-irisgate-`.
     """
     own = {name: value for name, value in headers.items() if name.startswith("x-irisgate-")}
     return {"content-type": "application/json", **own}

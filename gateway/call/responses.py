@@ -1,7 +1,7 @@
-"""The response to a call: a body that is not streamed, or a stream whose batches of events pass through stages.
+"""The response to a call: either a complete body, or a stream of events.
 
-- A stage, such as the translation, replaces each batch by another one. The middlewares of the chain add the stages, and
-  `stages.py` runs them.
+- The events of a stream come in batches, which pass through stages. A stage, such as the translation, replaces each
+  batch by another one. The middlewares of the chain add the stages, and `stages.py` runs them.
 - Immutable objects that are made for each batch are msgspec structs. Making a dataclass or a named tuple takes three
   times as long.
 """
@@ -33,17 +33,19 @@ NO_EVENTS: Final = Batch(())
 
 Batches = AsyncGenerator[Batch, None]
 Take = Callable[[Batch], bool]
-"""A function that passes a batch on if it can do so at once. It returns whether it has passed the batch on."""
+"""A function that passes a batch on to the client, if this is possible without waiting. It returns False if it has not
+passed the batch on.
+"""
 
 
 class Source(Protocol):
-    """The source of a stream. It makes the batches that the first stage gets."""
+    """The source of a stream, which makes the batches of events for the first stage."""
 
     def batches(self, take: Take) -> Batches:
-        """Yield the batches of the stream.
+        """Yield the batches of the stream, except those that `take` has passed on.
 
-        If bytes arrive while the source is waiting for them, their batch is first given to `take`. The batch is then
-        yielded only if `take` returns False. Errors are not raised: the last batch has the error.
+        While the source waits for bytes, it calls `take` with each new batch. It yields the batch if `take` returns
+        False. Errors are not raised. In place of that, the last batch has the error.
         """
 
 
@@ -65,7 +67,9 @@ class Stage:
         yield batch
 
     async def close(self) -> Sequence[Batch]:
-        """Return the batches to add at the end of a complete stream. Raises `GatewayError` if this fails."""
+        """Return the last batches of this stage, at the end of a complete stream. Raises `GatewayError` if the stage
+        fails.
+        """
         return ()
 
 

@@ -2,9 +2,8 @@
 
 - If a provider fails, its calls are sent to other providers. Without a limit, an outage of one provider could double
   the requests to the others, so that they fail too.
-- Therefore the retries in a window of time are limited to a share of the calls in this window. With few calls, a fixed
-  small number of retries is allowed instead, because so few cannot overload a provider. The larger of the two limits
-  applies, as in Envoy.
+- The limit for a window of time is the larger of two numbers, as in Envoy: a share of the calls in the window, and a
+  small fixed number, which cannot overload a provider.
 - An attempt counts as a retry only if the attempt before it was sent to its provider.
 """
 
@@ -57,9 +56,10 @@ class RetryBudget:
         return min(1.0, taken / allowed)  # calls that leave the window make the budget smaller than what is used
 
     def _sums(self, second: int, share: float) -> tuple[int, float]:
-        """Return the number of retries in the window, and the number of retries that are allowed in it.
+        """Return two numbers for the window that ends at `second`: the retries so far, and the retries that are
+        allowed.
 
-        `second` is the present second, by the clock. The window ends with it.
+        `second` is the present time in whole seconds, by the clock. `share` is the allowed ratio of retries to calls.
         """
         recent = [(calls, more) for at, calls, more in self._slots if at > second - WINDOW_SECONDS]
         return sum(more for _, more in recent), max(ALWAYS, share * sum(calls for calls, _ in recent))

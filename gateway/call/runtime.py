@@ -1,4 +1,4 @@
-"""The objects that are computed from a configuration, for calls. A reload replaces all of them at once."""
+"""The objects that calls need and that are computed from one configuration. A reload replaces them all at once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Current:
 def runtime(config: Config, registry: Registry | None = None) -> Runtime:
     """Return the runtime of a configuration: its grants, its catalog of models, its prices and its filters.
 
-    `registry` contains the plugins, for filters and conversions. It may be None if no calls are made.
+    `registry` has the plugins. It may be None if no calls are served. Then there are no filters and no conversions.
     """
     prices = Prices.load(config.prices, infer=config.auto_cost_basis)
     filters = () if registry is None else active_filters(config.plugins, registry.filters)

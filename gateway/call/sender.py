@@ -43,7 +43,9 @@ _AUTH_STATUSES: Final = (401, 403)
 
 
 class CredentialRefused(Exception):
-    """The error for a refused credential that can perhaps be replaced. `date` is the header `Date` of the refusal."""
+    """The error for a credential that the provider refuses and that can perhaps be replaced. `date` is the `Date`
+    header of the provider's reply, from which a wrong clock is detected.
+    """
 
     def __init__(self, problem: Problem, date: str) -> None:
         super().__init__(problem.message)
@@ -63,8 +65,8 @@ class Sender(msgspec.Struct, frozen=True):
     def open(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> Awaitable[UpstreamResponse]:
         """Send the main request of an attempt. Return the reply, whose body is not read yet.
 
-        Raises `UpstreamFailed` if there is no reply. If `storage.sync` is set, the journal is flushed to the disk
-        first. If the flush fails, nothing is sent, and `Refused` is raised.
+        Raises `UpstreamFailed` if there is no reply. If `storage.sync` is set, the journal is first flushed to the
+        disk. Raises `Refused`, and sends nothing, if this fails.
         """
 
         def before() -> Awaitable[None] | None:
@@ -149,10 +151,12 @@ class Sender(msgspec.Struct, frozen=True):
         report_break(self.health, attempt, error)
 
     def check_key(self, call: Call, attempt: Attempt, head: Head, problem: Problem) -> None:
-        """Count and log a reply that refuses the gateway's key, or that denies this key access to a model.
+        """Count and log a reply that refuses the gateway's key, or that denies this key access to a model. Ignore other
+        replies.
 
-        Other replies are ignored. Raises `UpstreamFailed`, with the advice to ask an administrator, if the key itself
-        is refused. At the first refusal of a credential that changes at run time, raises `CredentialRefused` instead.
+        If the key itself is refused, raises `UpstreamFailed`, with the advice to ask an administrator. For a credential
+        that changes at run time, the first refusal raises `CredentialRefused` instead, so that the credential can be
+        replaced.
         """
         is_refusal = problem.key_refused or problem.status in _AUTH_STATUSES
         if not is_refusal or not has_our_key(attempt):
@@ -172,8 +176,8 @@ class Sender(msgspec.Struct, frozen=True):
         )
 
     async def renew(self, call: Call, attempt: Attempt, refusal: CredentialRefused) -> None:
-        """Obtain another credential after a refusal, or correct the clock if it was wrong, so that the request can be
-        sent again.
+        """Obtain another credential after a refusal, or correct the clock if it was wrong. The request can then be sent
+        again.
 
         Raises `UpstreamFailed` if there is no other credential and the clock was right.
         """
@@ -181,7 +185,9 @@ class Sender(msgspec.Struct, frozen=True):
             raise self._refused(call, attempt, refusal.problem)
 
     async def has_other(self, attempt: Attempt, refusal: CredentialRefused) -> bool:
-        """Return whether the request can be sent again, either with another credential or with a corrected clock."""
+        """Return whether the request can be sent again: there is another credential, or the clock was wrong and is now
+        corrected.
+        """
         attempt.renewed = True
         assert attempt.used is not None
         provider = attempt.candidate.offer.provider
@@ -201,11 +207,10 @@ class Sender(msgspec.Struct, frozen=True):
         return UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused", key_refused=True))
 
     def _rest(self, attempt: Attempt) -> None:
-        """Let the key of an attempt rest, because the provider refuses it.
+        """Keep later calls from using the key of an attempt, which the provider refuses.
 
-        For some time, later calls use other keys of the provider. If the provider has refused all its keys, later calls
-        use other providers. With `assume_role`, each caller has a credential of its own, so the refusal may concern one
-        caller only. In this case, calls may still go to the provider.
+        If the provider has refused all its keys, later calls avoid the provider. This does not apply with
+        `assume_role`: each caller then has a credential of its own, and the provider may refuse only one caller.
         """
         provider, key = attempt.candidate.offer.provider, attempt.key
         self.keys.refused(provider, "" if key is None else key.name)
@@ -217,7 +222,7 @@ class Sender(msgspec.Struct, frozen=True):
             self.health.key_refused(provider.id)
 
     def key_accepted(self, attempt: Attempt) -> None:
-        """Record that the provider has answered a request, and has therefore accepted the gateway's key."""
+        """Record that the provider has accepted the gateway's key, if the attempt used it."""
         if not has_our_key(attempt):
             return
         provider, key = attempt.candidate.offer.provider, attempt.key

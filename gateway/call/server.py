@@ -65,8 +65,7 @@ STALLED_SECONDS: Final = 300.0
 reservation."""
 
 HELD_BYTES: Final = 64 * 1024
-"""Minimum size in bytes of a large reply that is not a stream. A large reply counts in the memory budget until the
-client has read it."""
+"""Number of bytes above which a reply that is not a stream counts in the memory budget until the client has read it."""
 
 
 class _Opened(msgspec.Struct, frozen=True):
@@ -137,8 +136,7 @@ class Server:
             self._finish(exchange, 499, "cancelled")
 
     async def _written(self, reply: Reply, request: web.Request) -> web.StreamResponse:
-        """Write a large reply before the call ends, so that its bytes count in the memory budget while they are
-        written.
+        """Write a large reply while the call is still in flight, so that its bytes count in the memory budget.
 
         `web/connections.py` writes a small reply after the call has ended.
         """
@@ -185,10 +183,10 @@ class Server:
         call.stack.callback(exchange.early.cancel)
 
     async def _failed(self, exchange: Exchange, error: GatewayError) -> web.StreamResponse | Reply:
-        """Return the response for an error that comes before the first event. The response's headers may already have
-        been sent.
+        """Return the response for an error that comes before the first event of a stream. If the headers were sent
+        early, the error is written into the stream.
 
-        Raises `ConnectionAbortedError` if the headers have been sent and the error cannot be written into the stream.
+        Raises `ConnectionAbortedError` if it cannot be written there.
         """
         response = await exchange.early.end() if exchange.early is not None else None
         if response is None:
@@ -237,9 +235,10 @@ class Server:
         return await request_body.read(request, limits, admitted), admitted
 
     def _stopping(self) -> bool:
-        """Return True if a call was cancelled because the gateway is stopping, not because its client disconnected.
+        """Return True if the task of a call was cancelled because the gateway is stopping. Also undo the cancellation,
+        so that an error can still be sent.
 
-        If so, undo the task's cancellation, so that an error can still be sent.
+        Return False if it was cancelled because the client disconnected.
         """
         task = asyncio.current_task()
         if not self.gateway.draining or task is None:
@@ -250,7 +249,7 @@ class Server:
     async def _first(self, call: Call, staged: Staged) -> Batch:
         """Return the first batch of the stream. Raises `UpstreamFailed` if the stream failed before any event.
 
-        The server waits for the first batch before it sends a status. So such a failure is sent with an error status.
+        This is called before the status is sent, so that such a failure gets an error status.
         """
         open_streams = self.gateway.metrics.open_streams
         open_streams.inc()
@@ -291,7 +290,9 @@ class Server:
         return Reply(status, headers, body, keep_alive=not self.gateway.is_leaving)
 
     async def _crashed(self, exchange: Exchange) -> web.StreamResponse | Reply:
-        """Return the response for a bug in the gateway. Raises `ConnectionAbortedError` if a stream has begun."""
+        """Return the response for a bug in the gateway. Raises `ConnectionAbortedError` if events of a stream were
+        already written.
+        """
         if not exchange.begun:
             return await self._failed(exchange, GatewayError(CRASHED))
         self._finish(exchange, STATUS[INTERNAL], "failed", CRASHED)
@@ -305,7 +306,8 @@ class Server:
         return StreamEvents(call, encoder, native, self.pool, self._stopping, self._report(call.inbound), log)
 
     async def _open(self, exchange: Exchange, call: Call, stream: Stream, staged: Staged) -> _Opened:
-        """Return the stream, ready to be written. The response's headers may have been sent early.
+        """Make the encoder of a stream. Also make its response, unless the response's headers were sent early. Return
+        both, ready for the first event.
 
         Raises `PluginFailed` if the plugin of the client's API fails.
         """
@@ -379,8 +381,8 @@ def as_response(reply: Reply) -> web.Response:
 
 
 async def _require_no_head(early: EarlyStream) -> None:
-    """Raise `GatewayError` if the headers of a stream have already been sent (`early_stream.py`). A whole reply can
-    then no longer be sent.
+    """Raise `GatewayError` if the headers of a stream were sent early (`early_stream.py`), because a complete reply can
+    no longer be sent.
     """
     if await early.end() is not None:
         raise GatewayError(_NO_STREAM)

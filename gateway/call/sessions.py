@@ -55,7 +55,9 @@ _REQUEST_ID: Final = "x-client-request-id"
 
 
 class ChatReader(Protocol):
-    """The hooks of an API format's plugin that distinguish one chat from another."""
+    """The hooks of an API format's plugin that read what identifies a chat: the session id, and the opening of the
+    chat.
+    """
 
     def session_ids(self, request: ClientRequest) -> SessionIds: ...
 
@@ -114,7 +116,7 @@ class Sessions:
         self._open: OrderedDict[tuple[str, str], _Open] = OrderedDict()
 
     def id_of(self, request: ClientRequest, login: str, agent: str, flag: ChatReader) -> str:
-        """Return the id of the session that a call belongs to. Another caller's session may have the same id.
+        """Return the id of the session that a call belongs to. It is unique only among the sessions of one caller.
 
         The opening of the chat is read only if the client sends no session id.
         """
@@ -122,7 +124,9 @@ class Sessions:
         return begin.session or self.current(login, begin.fingerprint)
 
     def beginning(self, request: ClientRequest, login: str, agent: str, flag: ChatReader) -> Beginning:
-        """Return the session id of a request, or else the fingerprint of its chat."""
+        """Return the session id that the client sends or, without one, the fingerprint of the chat. A request without a
+        chat gets a new random id.
+        """
         if session := named_session(request, agent, flag):
             return Beginning(session)
         begin = flag.opening(request)
@@ -131,7 +135,9 @@ class Sessions:
         return Beginning(fingerprint=fingerprint(begin, login, agent, self._key))
 
     def known(self, login: str, begin: str) -> str:
-        """Return the id of the caller's open session with the fingerprint `begin`, or "" if there is none."""
+        """Return the id of the caller's open session with the fingerprint `begin`, or "" if there is none. The session
+        counts as used now.
+        """
         known = self._open.get((login, begin))
         if known is None or (now := self._clock()) - known.last > IDLE_SECONDS:
             return ""
@@ -151,7 +157,7 @@ class Sessions:
                 self._remember((login, own[1]), _Open(session, at))
 
     def begin(self, login: str, begin: str, session: str) -> None:
-        """Remember a session that another process has begun or found for the fingerprint `begin`."""
+        """Remember the id `session`, which another process has chosen for the fingerprint `begin`."""
         self._remember((login, begin), _Open(session, self._clock()))
 
     def current(self, login: str, begin: str) -> str:

@@ -36,23 +36,24 @@ from gateway.store.entries import Bill
 from gateway.upstream.catalog import Offer
 
 Hold = Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]
-"""A function that reserves the amounts of claims. A claim is an amount for one bucket or for a chain of buckets.
+"""A function that reserves the amounts of claims, and returns the reservations. A claim is an amount for one bucket or
+for a chain of buckets.
 
-The function raises `Exceeded` if too little is left for a claim.
+Raises `Exceeded` if too little is left for a claim.
 """
 
 
 def reserve(
     call: Call, quotas: Quotas, size: Size, hold: Hold | None = None
 ) -> tuple[CallReservation, Sequence[Candidate]]:
-    """Reserve the maximum that a call may use. Return the reservation, and the candidates (models of providers) whose
-    quotas and rate limits allow the call.
+    """Reserve the maximum that a call may use. Return the reservation, and the candidates (models of providers) that no
+    quota or rate limit refuses.
 
-    `size` has the estimated input tokens of the request. If another process keeps the balances, `hold` makes the
-    reservation there. Otherwise `quotas` makes it.
+    `size` has the estimated input tokens of the request. `hold` makes the reservation if another process keeps the
+    balances. Otherwise `quotas` makes it.
 
-    Raises `Exceeded` if each candidate has a quota or a rate limit that refuses the call. Raises `Refused` if a quota
-    cannot be charged, because it is not defined or no price is known.
+    Raises `Exceeded` if all candidates are refused. Raises `Refused` if a quota cannot be charged, because it is not
+    defined or no price is known.
     """
     charged = {candidate.offer.name: _charged(call, candidate.offer, quotas) for candidate in call.candidates}
     candidates = _chargeable(call, charged)
@@ -86,10 +87,10 @@ def settle(call: Call, cost: Cost, *, complete: bool) -> tuple[Charge, ...]:
 
 
 def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
-    """Return the amounts to charge for a call that has ended, or None if the call has no reservation.
+    """Return the amounts that another process, which keeps the quota balances, must charge for a call that has ended.
+    Return None if the call has no reservation.
 
-    The amounts are charged by the process that keeps the quota balances. `cost` is the cost of the call's last attempt.
-    `complete` is True if the outcome of the call is `ok`.
+    `cost` is the cost of the call's last attempt. `complete` is True if the outcome of the call is `ok`.
     """
     if (reservation := call.reservation) is None:
         return None
@@ -103,10 +104,8 @@ def bill(call: Call, cost: Cost, *, complete: bool) -> Bill | None:
 
 
 def _due(call: Call, reservation: CallReservation, cost: Cost, *, complete: bool) -> Sequence[tuple[str, Settlement]]:
-    """Return the amounts to charge for each attempt that was sent.
-
-    The result has pairs: the name of the attempt's offer (model of a provider), and the amounts for the quotas and rate
-    limits of this offer.
+    """Return a pair for each attempt that was sent: the name of its offer (model of a provider), and the amounts to
+    charge to that offer's buckets.
     """
     last = len(call.attempts)
     return [
@@ -126,9 +125,8 @@ def _settlement(
 ) -> Settlement:
     """Return the amounts that a call is charged for an attempt.
 
-    - The number of tokens is the one that the provider reports. It is an estimate if the call broke off or there is no
-      report.
-    - The amount of money is the cost of the attempt. If the cost is unknown, the tokens are priced at the nearest known
+    - The number of tokens is the reported one. It is estimated if the call broke off or nothing was reported.
+    - The amount of money is the cost of the attempt. If the cost is unknown, it is computed from the nearest known
       prices.
     - If only requests of plugins' `steps` were sent, the attempt costs nothing but counts as a request.
     """
@@ -153,10 +151,10 @@ def _settlement(
 
 
 def _guess(price: Priced, usage: Usage, tier: str) -> int:
-    """Return the cost of `usage` in nanodollars, by the nearest known prices.
+    """Return the cost of `usage` in nanodollars, by the nearest known prices. Return 0 if no price is known.
 
-    The result is the first of these amounts that is known: the cost in the service tier `tier`, the cost in the
-    standard tier, the cost in the standard tier if all input were plain input, and 0.
+    The result is the first known one of these costs: in the service tier `tier`, in the standard tier, and in the
+    standard tier with all input at the price of plain input.
     """
     plain = Usage(input=rate_limited_tokens(usage) - usage.output + usage.cache_read, output=usage.output)
     costs = (price.cost(usage, tier=tier), price.cost(usage), price.cost(plain))
@@ -189,7 +187,8 @@ def _chargeable(call: Call, charged: Mapping[str, OfferBuckets]) -> Sequence[Can
     """Return the candidates (models of providers) whose calls can be charged to quotas. Raises `Refused` if there is
     none.
 
-    A candidate can be charged if its price is known, or if `unpriced` allows its calls.
+    A candidate can be charged if its price is known, or if the caller's quotas allow calls of unknown cost
+    (`charged_buckets.unpriced`).
     """
     refusals = [refused for candidate in call.candidates if (refused := charged[candidate.offer.name].unpriced)]
     if not refusals:
@@ -210,8 +209,8 @@ def _reserve(
 ) -> CallReservation:
     """Reserve amounts in the quotas and rate limits of all candidates (models of providers).
 
-    The amount that is reserved in quotas is the cost of the call at the most expensive candidate. Raises `Exceeded` if
-    a quota or a rate limit refuses the call.
+    In all quotas, the cost of the call at the most expensive candidate is reserved. Raises `Exceeded` if a quota or a
+    rate limit refuses the call.
     """
     request = call.request
     offers = [candidate.offer for candidate in candidates]

@@ -1,11 +1,13 @@
-"""Reads the records of calls that other processes write to their spools. Charges these calls and stores their records.
+"""Reads the records of calls that other processes write to their spools, charges these calls, and stores their records.
 
 - A spool is a journal that another process reads. Workers (`process/workers`) write spools. So do processes that have
   been replaced and still finish their calls.
 - This process reads the spools, charges the calls, and writes their records to the main journal.
-- The record of a worker's call states the charged amounts. The worker has already charged them to its slices, the parts
-  of balances that only this worker may spend (`money/quotas/slices.py`). This process subtracts the amounts from the
-  balances. The worker also reports its calls to the metrics, the observers and the log.
+- The record of a worker's call states the charged amounts. The worker has already subtracted them from its slices, the
+  parts of balances that only this worker may spend (`money/quotas/slices.py`). This process subtracts them from the
+  balances.
+- Workers themselves report their calls to the metrics, the observers and the log. This process reports the calls of a
+  replaced process.
 - The writer of a spool holds the spool's lock until it ends. Calls that are still open then get the outcome `lost`.
 - If this process is killed, the next process reads the spools from the beginning. It skips the calls that are in the
   store already, so each call is recorded and charged once.
@@ -37,17 +39,17 @@ from gateway.store.segments import SPOOL_PREFIX, Segments
 from gateway.telemetry.log import Logger
 
 POLL_SECONDS: Final = 0.05
-"""Seconds between two reads of a spool (the journal of another process). The interval is short, so that the calls reach
-the store soon.
-
-If the writer is busy, `BUSY_POLL_SECONDS` are used instead.
+"""Seconds between two reads of a spool (the journal of another process), if few lines come. The interval is short, so
+that the calls reach the store soon.
 """
 BUSY_POLL_SECONDS: Final = 0.25
-"""Seconds between two reads of the spool (the journal) of a busy process. The interval is long, because reading many
-lines at once takes less work per line.
+"""Seconds between two reads of a spool (the journal of another process), if many lines come (`BUSY_LINES`). The
+interval is longer, because reading many lines at once takes less work per line.
 """
 BUSY_LINES: Final = 20
-"""Number of lines. A process counts as busy if one read of its spool returns this number of lines or more."""
+"""Number of lines in one read of a spool. If a read returns at least this number, the next read comes after
+`BUSY_POLL_SECONDS`.
+"""
 WORKER_PREFIX: Final = f"{SPOOL_PREFIX}worker-"
 """The beginning of the names of workers' spools (journals)."""
 BATCH_BYTES: Final = 1024 * 1024
@@ -55,7 +57,7 @@ BATCH_BYTES: Final = 1024 * 1024
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """The objects of this process that record and charge the calls of other processes."""
+    """The objects of this process with which a spool's calls are recorded and charged."""
 
     finish: Finish
     quotas: Quotas
@@ -74,21 +76,18 @@ class SpoolReader(msgspec.Struct):
     held: dict[str, Mapping[Kind, Reservation]] = msgspec.field(default_factory=dict)
     """Maps the id of each open call of a replaced process to the call's reservations in this process."""
     ids: set[str] = msgspec.field(default_factory=set)
-    """Ids of the open calls of the process that writes the spool: calls that were sent to a provider and have not
-    ended.
-    """
+    """Ids of the open calls in the spool: calls that its writer has sent to a provider and that have not ended."""
     recovered: bool = False
-    """Whether an earlier process may have read a part of the spool (journal). If so, some calls of the spool may
-    already be in the store.
+    """True for a spool that an earlier process may have read in part. Then some of its calls may be in the store
+    already.
     """
     _is_busy: bool = False
     """Whether the last call of `apply` read at least `BUSY_LINES` lines at once."""
     _cut: tuple[int, JournalOffset] = (0, JournalOffset())
-    """A pair: the number of a file of the spool (the journal of another process), and an offset in this process's
-    journal.
+    """A pair that tells when files of the spool may be deleted: the number of a file, and an offset in this process's
+    own journal.
 
-    When the store has applied this process's journal up to the offset, the spool's files with lower numbers can be
-    deleted.
+    The files with lower numbers may be deleted when the store has applied this process's journal up to the offset.
     """
 
     @property
@@ -100,10 +99,10 @@ class SpoolReader(msgspec.Struct):
         return self.folder.name
 
     async def follow(self, parts: Parts) -> None:
-        """Charge and record the calls in new entries of the spool (journal), until the process that writes it has
-        ended. Then remove the spool.
+        """Charge and record the calls of the spool (another process's journal) as they come. When that process has
+        ended, remove the spool and return.
 
-        After an error of the store, try again.
+        If the store fails, try again.
         """
         while True:
             with suppress(StoreFailed):
@@ -112,11 +111,11 @@ class SpoolReader(msgspec.Struct):
             await asyncio.sleep(BUSY_POLL_SECONDS if self._is_busy else POLL_SECONDS)
 
     async def is_done(self, parts: Parts) -> bool:
-        """Charge and record the calls in new entries of the spool (journal). Return whether the spool is done, because
-        the process that writes it has ended.
+        """Charge and record the calls in new entries of the spool (another process's journal). Return True if that
+        process has ended.
 
-        If that process has ended, its open calls are recorded as lost, and the spool is removed. Raises `StoreFailed`
-        if the spool or the store cannot be read.
+        In that case, its open calls are recorded as lost, and the spool is removed. Raises `StoreFailed` if the spool
+        or the store cannot be read.
         """
         # the lock is checked before the spool is read, because lines may be written until the lock is released
         alive = lock_holder(self.folder) != ""
@@ -148,8 +147,8 @@ class SpoolReader(msgspec.Struct):
             await asyncio.to_thread(Segments(self.folder, parts.log).delete_before, segment)
 
     async def apply(self, parts: Parts) -> None:
-        """Charge and record the calls in the entries of the spool (journal) after `offset`. Raises `StoreFailed` if the
-        spool cannot be read.
+        """Read the new lines of the spool (another process's journal), and charge and record their calls. Raises
+        `StoreFailed` if the spool cannot be read.
         """
         spool = Segments(self.folder, parts.log)
         self._is_busy = False
@@ -178,9 +177,10 @@ class SpoolReader(msgspec.Struct):
         return frozenset([key for key in ended if await store.call(None, key) is not None])
 
     def _apply(self, entry: Entry, parts: Parts, known: frozenset[str], written: list[Entry]) -> None:
-        """Process one entry of the spool (journal). If its call has ended, charge and record the call.
+        """Apply one line (`entry`) of the spool, which is another process's journal. If it is the record of a call that
+        has ended, charge and record the call.
 
-        If the main journal needs an entry, append the entry to `written`. The caller writes it.
+        Lines for the main journal are appended to `written`. The caller writes them.
         """
         self.ids.update(entry.open)
         if entry.sent is not None:
@@ -192,7 +192,7 @@ class SpoolReader(msgspec.Struct):
             self._end(entry.call, entry, parts, written, is_known=entry.call.id in known)
 
     def _end(self, call: Record, entry: Entry, parts: Parts, written: list[Entry], *, is_known: bool) -> None:
-        """Charge and record a call that has ended. A call that is in the store already (`is_known`) is not charged
+        """Charge and record a call that has ended. If it is in the store already (`is_known`), it is not charged
         again.
         """
         held = self.held.pop(call.id, None)
@@ -214,10 +214,10 @@ class SpoolReader(msgspec.Struct):
             parts.finish.put(msgspec.structs.replace(call, charges=amounts), charges)
 
     def _take(self, charged: Charged, parts: Parts) -> tuple[Kind, Charge]:
-        """Subtract the charge of a worker's call from the bucket of a quota or rate limit, and from the worker's slice
-        of this bucket. Return the bucket's kind, and the charge.
+        """Subtract a charge for a worker's call from a bucket, and from the worker's slice (the part of the bucket's
+        balance that only this worker may spend).
 
-        A slice is the part of the balance that only this worker may spend.
+        Return the kind of the bucket, and the charge.
         """
         bucket = Bucket(charged.kind, charged.bucket)
         charge = parts.quotas.take(bucket, charged.terms, charged.amount, estimated=charged.estimated)
@@ -327,9 +327,8 @@ class SpoolReaders:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def take_back(self, reader: SpoolReader) -> None:
-        """Charge and record the calls in the spool of this process, and remove the spool, after a failed hand-over.
-
-        A spool is a second journal, which another process usually reads. After the failure, no other process reads it.
+        """Charge and record the calls that this process wrote to a spool for its successor, because the hand-over to
+        the successor failed. Then remove the spool.
         """
         await reader.apply(self._parts)
         await asyncio.to_thread(shutil.rmtree, reader.folder, ignore_errors=True)

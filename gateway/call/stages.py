@@ -50,8 +50,8 @@ class Staged:
                             return
 
     def _take(self, batch: Batch) -> bool:
-        """Pass a batch of events through all stages of the stream and to `sink`. Return False if a stage or `sink` has
-        to wait.
+        """Pass a batch of events through all stages of the stream, and then to `sink`, which writes it. Return False if
+        a stage or `sink` has to wait.
         """
         sink = self.sink
         if sink is None:
@@ -70,10 +70,10 @@ class Staged:
         return False
 
     async def _through(self, at: int, batch: Batch, *, waits: bool = False) -> Batches:
-        """Pass a batch through the stages with index `at` and higher, and yield the resulting batches.
+        """Pass a batch through the stages from index `at` on, and yield the resulting batches.
 
-        `waits` is true if the stage with index `at` has already returned None for the batch. Then `feed_slowly` of this
-        stage is called, not `feed`.
+        `waits` is true if the first of these stages has already returned None for the batch. Then its method
+        `feed_slowly` is called.
         """
         for number in range(at, len(self._stages)):
             stage = self._stages[number]

@@ -32,12 +32,14 @@ Decoding one takes at most a few milliseconds, because all its frames are small 
 
 @dataclass(slots=True)
 class Decoding:
-    """The state of the decoding of a stream."""
+    """Decodes the bytes of one stream to events, with the provider's decoder, and removes the gateway's keys."""
 
     decoder: Decoder
     redacted: EventRedaction
     by_frames: bool
-    """Whether the decoder can decode a stream frame by frame, so that a worker process can decode a large frame."""
+    """True if the stream consists of frames that can be decoded one by one. A worker process can then decode a large
+    frame.
+    """
     turns: Turns
 
     @property
@@ -45,16 +47,16 @@ class Decoding:
         return cast("FrameDecoder", self.decoder)
 
     def may_complete_costly(self, data: bytes, size: int) -> bool:
-        """Return whether `data` may complete a frame that is slow to decode.
+        """Return whether the read `data` may complete a frame that is slow to decode.
 
-        `size` is the number of bytes that have arrived since the last complete event.
+        `size` is the number of bytes since the last complete event, including `data`.
         """
         return self.by_frames and (size >= LARGE_REPLY or is_costly(data))
 
     def is_short(self, data: bytes, size: int) -> bool:
-        """Return whether a read is short (`SHORT_READ_BYTES`) and does not belong to a large frame.
+        """Return whether the read `data` is short (`SHORT_READ_BYTES`) and no part of a large frame.
 
-        `size` is the number of bytes that have arrived since the last complete event, including `data`.
+        `size` is the number of bytes since the last complete event, including `data`.
         """
         return len(data) <= SHORT_READ_BYTES and size < LARGE_REPLY
 
@@ -65,7 +67,7 @@ class Decoding:
         return Batch([*self.redacted.clean(events)]), fault
 
     def feed(self, hook: Hook, data: bytes) -> AsyncGenerator[Batch, None]:
-        """Return the events that `data` completes, in batches."""
+        """Yield, in batches, the events that became complete with `data`."""
         return batches_of(hook, self.redacted.feed(data, hook.each(self.decoder.feed, data)), self.turns)
 
 
@@ -80,12 +82,11 @@ class LightFrames(msgspec.Struct):
     data: bytes
     frames: Iterator[Frame] | None = None
     costly: Frame | None = None
-    """The frame at which the last call of `events` stopped, because decoding this frame takes long. It is None if that
-    call decoded all remaining frames.
-    """
+    """The slow frame at which the previous call of `events` stopped. None if it reached the end of the read."""
 
     def events(self) -> Iterable[Event]:
-        """Return the events of the frames before the next slow frame, without the gateway's API keys.
+        """Return the events of the next frames, up to a frame that is slow to decode (`costly`), without the gateway's
+        keys.
 
         Raises `GatewayError` if a frame cannot be decoded or reports an error.
         """
@@ -103,9 +104,9 @@ class LightFrames(msgspec.Struct):
 
 
 async def batches_of(hook: Hook, events: Iterable[Event], turns: Turns) -> AsyncGenerator[Batch, None]:
-    """Yield the events of one read in batches. Tell `hook` how much time the decoder takes.
+    """Yield the events of one read in batches. Report to `hook` how long the decoder has run.
 
-    If `events` raises a `GatewayError`, the events before it are yielded first, and then the error is raised.
+    A `GatewayError` of `events` is raised after the events before it were yielded.
     """
     batch: list[Event] = []
     began = perf_counter()

@@ -1,10 +1,10 @@
 """Turns the events of a stream into the bytes that the client gets, until the stream ends or fails.
 
 - Events that came before an error are written before the error.
-- After the headers of a stream were sent, only an event in the stream can report an error. If the plugin of the
-  client's API cannot write that event, the stream is aborted, so that no client takes it for complete.
-- A native stream consists of the provider's own bytes. If its meter (usage reader) fails at the end, nothing more is
-  written, because the client already has the whole reply.
+- After the headers of a stream were sent, an error can only be reported by an event in the stream. If the plugin of the
+  client's API cannot write that event, the stream is aborted, so that no client takes the reply for complete.
+- A native stream consists of the provider's own bytes. If its meter (usage reader) fails at the end, the client gets no
+  error, because it already has the whole reply.
 """
 
 from __future__ import annotations
@@ -38,9 +38,8 @@ class StreamEvents(msgspec.Struct):
     """Whether the client gets the provider's own bytes."""
     pool: ProcessPool
     stopping: Callable[[], bool]
-    """A function that returns whether the call was cancelled because the gateway is stopping.
-
-    If so, the function also undoes the cancellation, so that an error can still be sent.
+    """A function that returns True if the task was cancelled because the gateway is stopping. It then also undoes the
+    cancellation, so that an error can still be sent.
     """
     report: Callable[[GatewayError], None]
     """A function that logs and counts a plugin's failure, and ignores any other error."""
@@ -51,8 +50,8 @@ class StreamEvents(msgspec.Struct):
     async def write(self, writer: StreamWriter, first: Batch, staged: Staged) -> tuple[bytes | None, Problem | None]:
         """Write the events of the stream.
 
-        Return two values: the last bytes of the stream, which are not written yet, and the problem that ended the
-        stream. The bytes are None if the stream must be aborted. The problem is None if the stream is complete.
+        Return the last bytes of the stream, which the caller must write, and the problem that ended the stream. The
+        bytes are None if the stream must be aborted. The problem is None if the stream is complete.
         """
         passed = PassedEvents(() if first.costly else first.events)
         fault: GatewayError | None
@@ -76,7 +75,9 @@ class StreamEvents(msgspec.Struct):
     async def _pass_on(
         self, writer: StreamWriter, first: Batch, staged: Staged, passed: PassedEvents
     ) -> GatewayError | None:
-        """Write the events. Return the error that comes after the events, or None if the stream is complete."""
+        """Write the events of the stream until it ends. Return the error with which it ends, or None if it is
+        complete.
+        """
         fault = await self._write_batch(writer, first, passed)
         if fault is None:
             staged.sink = partial(self._write_now, writer, passed)
@@ -107,10 +108,10 @@ class StreamEvents(msgspec.Struct):
         return failure or batch.fault
 
     def last_words(self, fault: GatewayError, passed: PassedEvents | None = None) -> bytes | None:
-        """Return the bytes that report an error in the stream.
+        """Return the bytes that report an error in the stream, or None if the plugin of the client's API cannot write
+        them.
 
-        Return None if the plugin of the client's API cannot write them. `passed` has the first and last event that were
-        sent. `passed` is None if no event was sent.
+        `passed` has the first and last event that were sent. It is None if none was sent.
         """
         self.report(fault)
         native = self.native and passed is not None
@@ -129,9 +130,9 @@ class StreamEvents(msgspec.Struct):
     def _end(self) -> tuple[bytes, Problem | None]:
         """Return the last bytes of a complete stream, and a problem or None.
 
-        - In a native stream, the client already has the provider's own bytes. If the meter (usage reader) fails, the
-          problem states this.
-        - If the meter fails in another stream, raises `GatewayError`, so that the client gets an error.
+        The meter (usage reader) may fail here. In a native stream, its failure is returned as the problem, because the
+        client already has the whole reply. In any other stream, `GatewayError` is raised, so that the client gets an
+        error.
         """
         if not self.native:
             self.call.read_facts()

@@ -17,7 +17,10 @@ from gateway.contract.flag import Event
 
 
 class PassedEvents:
-    """The first and the last event of a stream whose events are passed on unchanged. No encoder writes them."""
+    """The first and the last event that were sent of a stream whose events are passed on unchanged.
+
+    The client's encoder has not seen these events. It needs them if it must add an error event.
+    """
 
     def __init__(self, events: Sequence[Event]) -> None:
         self._first = events[0] if events else None
@@ -31,10 +34,9 @@ class PassedEvents:
                 return
 
     def tell(self, feed: Callable[[Event], bytes]) -> None:
-        """Call `feed`, a function of the encoder, with the first and the last event.
+        """Pass the first and the last event to `feed`, a function of the encoder.
 
-        The encoder reads the sequence numbers of these events. If the encoder has to write an error event later, it
-        gives the error event the next number.
+        The encoder reads their sequence numbers, so that an error event gets the next number.
         """
         for event in (self._first, self._last):
             if event is not None:
@@ -42,8 +44,8 @@ class PassedEvents:
 
 
 UNSENT_BYTES: Final = 32 * 1024
-"""Number of unsent bytes in a connection's buffer. With this number or more, the next write waits until the client has
-read some of them.
+"""Number of unsent bytes in a connection's buffer from which on the next write waits, until the client has read some of
+them.
 """
 
 
@@ -53,7 +55,7 @@ class StreamWriter:
     def __init__(
         self, response: web.StreamResponse, capture: Capture | None, request: web.BaseRequest | None = None
     ) -> None:
-        """Make the writer of a response. The method `write_now` needs the argument `request`."""
+        """Make the writer of `response`. `request` is needed only for `write_now`."""
         self._response = response
         self._capture = capture
         self._request = request
@@ -66,8 +68,8 @@ class StreamWriter:
 
     @property
     def takes_more(self) -> bool:
-        """Whether `write_now` is possible: the response's headers are written, and the client has read nearly
-        everything.
+        """Whether `write_now` may be called: the response's headers are written, and few bytes are unsent
+        (`UNSENT_BYTES`).
         """
         transport = self._transport
         if transport is None or transport.is_closing() or self._waits or not self._has_begun:

@@ -52,10 +52,10 @@ class Block:
         """The texts of the block so far, with the changes of the filters."""
 
     def carry(self, carrier: tuple[WaitingEvent, int, str] | None) -> None:
-        """Set `carrier`, which consists of a waiting event, an index and a text. The event will get the text that
-        filters now hold back in this block.
+        """Set the text to which the held text of this block will be appended. Filters hold this text back at present.
 
-        None means that filters hold back no text of this block.
+        `carrier` is a waiting event, the index of a text in this event, and the text. It is None if no text of this
+        block is held back.
         """
         if self.carrier is not None:
             self.carrier[0].carries -= 1
@@ -78,7 +78,7 @@ class OpenBlocks:
         return iter(self._by_name.get((), ()))
 
     def __contains__(self, name: Hashable) -> bool:
-        """Return whether the block `name`, or a block inside it, is open."""
+        """Return whether the block with this name is open, or any block within it."""
         return (name if type(name) is tuple else (name,)) in self._by_name
 
     def add(self, block: Block) -> None:

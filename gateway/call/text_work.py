@@ -1,7 +1,7 @@
 """Functions that find and replace the texts of a body. For a large body they run in a worker process.
 
 - A worker process returns the texts of a body in parts, because unpickling all of them at once would block the event
-  loop. Between the parts, other calls take their turns (`turns.py`).
+  loop. Other calls can run between two parts (`turns.py`).
 - Changed texts are sent to a worker process with their indexes. Pickling their JSON paths would take too long.
 
 Everything here that runs in a worker process can be pickled.
@@ -25,22 +25,27 @@ from gateway.contract.result_values import wrong_result
 from gateway.upstream.process_pool import LARGE, NO_DROP, ProcessPool, is_costly
 
 MANY_STRINGS: Final = 4_000
-"""Number of strings above which a request is large, whatever its size in bytes. Finding and changing one string takes
-about 10 microseconds."""
+"""A request with more strings than this counts as large, whatever its size in bytes. Finding and changing one string
+takes about 10 microseconds.
+"""
 LARGE_TEXT: Final = 256 * 1024
-"""Minimum number of characters of a large text. A search for a few words in such a text takes about 1 ms or more."""
+"""Minimum number of characters of a text that is given to filters in a thread. A search for a few words in such a text
+takes about 1 ms or more.
+"""
 PART_ITEMS: Final = 256
 """Texts are sent to and from a worker process in parts. This is the maximum number of texts in one part. Each part is
 pickled separately.
 """
 PART_CHARACTERS: Final = 1024 * 1024
-"""Number of characters in a part after which the next part begins. Unpickling a part of this size takes about 1 ms."""
+"""Texts are sent to and from a worker process in parts. This is the number of characters after which a part ends.
+Unpickling such a part takes about 1 ms.
+"""
 
 Item = tuple[Place | End | Copy, str, bool]
-"""A triple: one value that the function `places` of a plugin yielded for a body, the text at the path in this value,
-and whether the text is JSON.
+"""A triple for one text of a body: what the plugin's function `places` yielded for it, the text, and whether the text
+is JSON.
 
-The text is "" for an `End` (the end of a block) and for a `Copy` (a value that repeats text).
+For an `End` (the end of a block) or a `Copy` (a value that repeats text), the text is "".
 """
 
 
@@ -167,7 +172,9 @@ def _packed_texts(places: Hook, body: bytes) -> list[bytes]:
 
 
 def _packed(items: Sequence[tuple[Any, ...]]) -> list[bytes]:
-    """Divide items into parts, and return each part in pickled form. The second value of each item is its text."""
+    """Divide items into parts by number and by length of text, and return each part in pickled form. `item[1]` is the
+    text of an item.
+    """
     parts, begin, size = [], 0, 0
     for end, item in enumerate(items, 1):
         size += len(item[1])
@@ -182,8 +189,8 @@ async def changed_payload(
 ) -> bytes:
     """Return a payload with the new `texts`. Values that only repeat a text (`Copy`) are emptied.
 
-    The keys of `texts` are indexes in the result of `items_of`. A large payload is changed in a worker process. Raises
-    `PluginFailed` if the plugin's function `places` returns a path that leads to no value of the payload.
+    The key of a text is its index in the result of `items_of`. A large payload is changed in a worker process. Raises
+    `PluginFailed` if a path that the plugin's function `places` returned leads to no value.
     """
     parts = await _packed_changes(texts, turns)
     return await pool.run_reply(payload, NO_DROP, _changed_payload, places, kind, payload, parts)

@@ -14,14 +14,13 @@ from time import monotonic
 from typing import Final
 
 SLICE_SECONDS: Final = 0.01
-"""Maximum number of seconds for which streams work in one iteration of the event loop.
+"""Maximum number of seconds that all streams together work in one iteration of the event loop.
 
-A health check needs about five iterations of the event loop. If streams use all of their time in each, the check takes
-about 50 ms.
+A health check needs about five iterations. So it takes about 50 ms when streams use all of this time.
 """
 MAX_WAKES: Final = 32
-"""Maximum number of waiting streams that are woken in one iteration of the event loop. A woken stream waits again if no
-time is left for it.
+"""Maximum number of waiting streams that are woken in one iteration of the event loop. If the time of the iteration is
+used up before a woken stream's turn, that stream waits again.
 """
 
 
@@ -30,8 +29,8 @@ TURN_ITEMS: Final = 16
 
 
 def is_due(number: int) -> bool:
-    """Return True if a stream must call `Turns.take` before its piece of work with this number. The pieces are counted
-    from 0.
+    """Return whether a stream must call `Turns.take` before its small piece of work `number`, counted from 0. This is
+    so once in every `TURN_ITEMS` pieces.
     """
     return number % TURN_ITEMS == TURN_ITEMS - 1
 
@@ -71,13 +70,13 @@ class Turns:
         return now < self._ends
 
     def _schedule(self) -> None:
-        """Call `_begin` in the next iteration of the event loop."""
+        """Have `_begin` called in the next iteration of the event loop, unless it is scheduled already."""
         if not self._is_scheduled:
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
-        """Start the working time of streams in this iteration of the event loop, and wake the streams that have waited
+        """Give the streams new working time, in a new iteration of the event loop, and wake those that have waited
         longest.
         """
         self._is_scheduled = False

@@ -3,12 +3,11 @@ process is killed.
 
 - The line is written after the connection to the provider is opened and before the request is sent. So the journal has
   every call that was sent.
-- Each attempt of a call has a line of its own. The line includes the cost of the earlier attempts.
-- If a process is killed, some of its calls are unfinished. The next process finds these calls in the journal. Each
-  unfinished call gets a record with the outcome `lost`. Its real usage is unknown, so it is charged the maximum that it
-  may have cost.
+- Each attempt of a call has a line of its own, which includes the cost of the earlier attempts.
+- After a process was killed, the next process finds its unfinished calls in the journal. Each of them gets a record
+  with the outcome `lost`. Its real usage is unknown, so it is charged the maximum that it may have cost.
 - A record and its charges are a single line of the journal. So each call is charged once, even if the next process is
-  killed while it starts.
+  killed too.
 
 `settlement.py` charges the calls that end.
 """
@@ -40,10 +39,11 @@ _MESSAGE: Final = "the gateway was killed, or its machine lost power, before the
 
 
 def announce(call: Call, attempt: Attempt, follower: JournalFollower) -> Awaitable[None] | None:
-    """Write the journal line of a call that is about to be sent.
+    """Write the journal line of a call that is about to be sent, unless it is written already or the call costs
+    nothing.
 
-    Do nothing if the line is written already or the call costs nothing. If this returns an awaitable, the caller must
-    await it before sending the request. The awaitable raises `StoreFailed` if the line cannot be flushed to the disk.
+    If this returns an awaitable, the caller must await it before it sends the request. It raises `StoreFailed` if the
+    line cannot be flushed to the disk.
     """
     if call.announced is attempt or call.request.operation in UNBILLED_OPERATIONS:
         return None
@@ -82,7 +82,8 @@ def _line(call: Call, attempt: Attempt) -> SentCall:
 
 
 def _parts(call: Call, last: Cost) -> tuple[SentPart, ...]:
-    """Return a `SentPart` for each attempt whose cost is not 0: the cost, and the chains of money buckets that pay it.
+    """Return a `SentPart` for each attempt so far whose cost is not 0: the cost, and the chains of money buckets to
+    which it is charged.
 
     `last` is the cost of the last attempt.
     """
@@ -91,16 +92,15 @@ def _parts(call: Call, last: Cost) -> tuple[SentPart, ...]:
 
 
 def _chains(call: Call, attempt: Attempt) -> MoneyTerms:
-    """Return the chains of money buckets to which an attempt is charged. Each bucket of a chain pays the amount that
-    the bucket before it cannot pay.
+    """Return the chains of money buckets to which an attempt is charged. A bucket pays what the buckets before it in
+    the chain cannot pay.
     """
     return money_terms(call.reservation.terms(attempt.candidate.offer.name)) if call.reservation is not None else ()
 
 
 def _most(call: Call, attempt: Attempt, price: Priced) -> int:
-    """Return the maximum cost of the attempt in nanodollars.
-
-    This cost is read from the call's reservation. For a call without a reservation, a rough estimate is made here.
+    """Return the maximum cost of the attempt in nanodollars: the cost on which the call's reservation is based or,
+    without a reservation, a rough estimate.
     """
     offer = attempt.candidate.offer
     if call.reservation is not None:

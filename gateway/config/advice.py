@@ -151,9 +151,10 @@ def _other_region(provider: Provider, report: Report) -> None:
 
 
 def _idle_rules(provider: Provider, config: Config, prices: Prices, report: Report) -> None:
-    """Warn of a cost rule without effect.
+    """Warn of the rules in `model_cost_map` that have no effect.
 
-    A rule has no effect if earlier rules match all its models, or if the model named in `as` has no known price.
+    A rule has no effect if earlier rules match all its models, or if no price is known for the model that its key `as`
+    names.
     """
     if provider.discovers:
         return  # its models are not known yet
@@ -192,9 +193,9 @@ def _shared_models(config: Config, report: Report) -> None:
 
 
 def idle_patterns(patterns: Iterable[str], providers: Collection[str], path: Path, report: Report) -> None:
-    """Warn of patterns that match no provider. The patterns are the value of the key `models` of a grant.
+    """Warn of the model patterns of a grant (its key `models`) that match no provider.
 
-    `path` is the path of this key. The value is one pattern or a list of patterns.
+    `path` is the path of the key. Its value is one pattern or a list of patterns.
     """
     for index, pattern in enumerate(patterns):
         place = (*path, index) if (*path, index) in report.document.offsets else path

@@ -33,7 +33,7 @@ _NEAR: Final = (
     "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-south-2", "ap-southeast-1",
     "ap-southeast-2",
 )  # fmt: skip
-"""Regions that a warning about an unknown region may suggest."""
+"""Regions that the warning about a misspelt region may suggest."""
 _GEOS: Final[Mapping[str, frozenset[str]]] = {
     "us": frozenset({"us", "us-gov"}),
     "eu": frozenset({"eu"}),
@@ -79,9 +79,9 @@ def _models_of_elsewhere(provider: Provider, region: str, report: Report) -> Non
 
 
 def _prices_of_elsewhere(provider: Provider, region: str, prices: Prices, report: Report) -> None:
-    """Warn if a model of AWS GovCloud has the price of other regions, which is lower.
+    """Warn if calls to AWS GovCloud are priced by a list of other regions, whose prices are lower.
 
-    This concerns models whose id has no region prefix.
+    Only models without a region prefix are concerned, because a prefix decides the price.
     """
     if provider.cost_basis not in {"bedrock", "bedrock-us"} or not region.startswith("us-gov-"):
         return

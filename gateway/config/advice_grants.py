@@ -81,10 +81,11 @@ def idle_quotas(config: Config, report: Report, *, policy: bool) -> None:
 
 
 def shared_buckets(config: Config, report: Report) -> None:
-    """Warn if all callers share quotas and rate limits that should count each caller separately.
+    """Warn if all callers share quotas and rate limits that should count each caller separately, because all callers
+    have the same login.
 
-    All callers have the same login if every listener has the mode `loopback`, or if every listener has the mode
-    `static` with the same login.
+    This is so if every listener has the mode `loopback`, or if every listener has the mode `static` with the same
+    login.
     """
     path: Path = ("server", "listeners")
     listeners = config.server.listeners
@@ -105,7 +106,8 @@ def shared_buckets(config: Config, report: Report) -> None:
 
 
 def aliased(pattern: str, document: Any) -> str:
-    """Return the patterns to write instead of a pattern that names a model alias, or "" for any other pattern.
+    """Return the patterns to write instead of a grant's pattern that names a model alias. For any other pattern, return
+    "".
 
     A grant must name the targets of the alias, because aliases are resolved before grants are checked (Aperture's
     documentation). `document` is the decoded configuration, which may have faults.

@@ -29,7 +29,9 @@ def advise_key(provider: Provider, report: Report) -> None:
 
 
 def _secret(secret: Secret, source: AwsSettings | CredentialSource | None) -> Secret:
-    """Return the secret to check: a service account's private key, or else the configured key."""
+    """Return the secret to check: the private key of a Google service account, or the configured key of any other
+    provider.
+    """
     return source.key if isinstance(source, ServiceAccount) else secret
 
 

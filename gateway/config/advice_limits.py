@@ -29,9 +29,8 @@ def advise_limits(limits: Limits, report: Report) -> None:
 
 
 def _written(first: str, second: str, report: Report) -> Path:
-    """Return the path of the limit `first` if the document sets this limit, and otherwise the path of `second`.
-
-    The document must set at least one of the two limits.
+    """Return the path of `first` if the document sets this limit. If not, return the path of `second`, which it must
+    set.
     """
     return next(path for name in (first, second) if (path := (*_LIMITS, name)) in report.document.offsets)
 

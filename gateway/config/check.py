@@ -21,7 +21,7 @@ from gateway.config.section import S, keys, planned_keys
 NOT_SUPPORTED: Final = "not supported yet"
 
 _EXPECTED: Final = re.compile(r"'([^']*)'|(True|False)")
-"""Pattern for one value in pydantic's list of allowed values: a word or a boolean."""
+"""Pattern for one allowed value in a message of pydantic: a word in quotes, True or False."""
 _KINDS: Final[Mapping[type, str]] = {
     dict: "an object",
     list: "a list",
@@ -34,7 +34,7 @@ _KINDS: Final[Mapping[type, str]] = {
 
 
 def check(model: type[S], raw: Any, path: Path, report: Report) -> S | None:
-    """Return the valid section. If it has faults, report them and return None."""
+    """Return `raw` as the pydantic model of its section. If it has faults, report them and return None."""
     if isinstance(raw, dict):
         warn_of_keys(model, raw, path, report)
     try:
@@ -77,10 +77,10 @@ def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
 def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
     """Return whether pydantic reports a fault only because of another fault. Such a fault is not shown to the user.
 
-    - If the only element of a list is wrong, pydantic also reports that the list is too short. The second fault is not
-      shown.
-    - If a field allows "" or a value of another kind, pydantic reports two faults for a wrong value: one for each of
-      the two. The fault for "" is not shown.
+    - If the only element of a list is wrong, pydantic also reports that the list is too short. The length is not shown
+      as a fault.
+    - If a field allows "" or a value of another kind, pydantic reports a wrong value twice. The fault that names "" is
+      not shown.
     """
     loc = fault["loc"]
     if fault["type"] == "literal_error" and not _choices(fault):
@@ -112,7 +112,7 @@ def _must_be(wanted: str) -> Callable[[ErrorDetails], str]:
 
 
 def _choices(fault: ErrorDetails) -> list[str]:
-    """Return the allowed words and booleans as JSON spells them, without the empty string."""
+    """Return the allowed words and booleans that pydantic's fault lists, in the spelling of JSON. "" is left out."""
     found = _EXPECTED.findall(str(fault["ctx"]["expected"]))
     return [choice for word, boolean in found if (choice := word or boolean.lower())]
 

@@ -20,7 +20,7 @@ from gateway.config.document.redact import MARK
 CONTEXT: Final = 3
 """Number of unchanged lines that are shown before and after each changed block."""
 MAX_LINES: Final = 2_000
-"""Maximum number of lines that are shown."""
+"""Maximum number of lines of a comparison that are shown."""
 MAX_COMPARED: Final = 3_000
 """Maximum size of a changed block in lines. A larger block is shown as if all of its lines were replaced.
 
@@ -38,7 +38,7 @@ Kind = Literal["same", "removed", "added", "gap"]
 
 
 class Line(NamedTuple):
-    """A line of the comparison. A line of the kind "gap" stands for the lines that are not shown there."""
+    """A line of the comparison of two texts. A line of the kind "gap" stands for lines that are left out."""
 
     kind: Kind
     before: int | None

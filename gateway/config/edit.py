@@ -2,14 +2,14 @@
 
 A mark is the text that `document/redact.py` shows instead of a secret.
 
-- A save is stricter than a start: warnings are errors, an empty document is refused, and the caller may object
+- A save is stricter than a start: warnings are errors, and an empty document is refused. The caller may add checks
   (`Judge`).
 - A mark is allowed in the value of a JSON key for secrets, in a comment, and at a place where the present file has the
   same secret. At any other place, such as a provider's description, a mark is refused, because callers could read the
   secret there.
-- If redaction would not hide a secret in the new text, the mark is not replaced by the secret. Redaction hides every
-  copy of a secret that is in use. A secret that is no longer in use is recognised only by its JSON key, such as
-  `apikey`, or by its form, such as a well-known prefix.
+- A mark is not replaced if redaction would not hide the secret in the new text. Redaction hides every copy of a secret
+  that is in use. A secret that is no longer in use is recognised only by its JSON key, such as `apikey`, or by its
+  form, such as a well-known prefix.
 - Nothing here writes a file. `config/document/atomic_file.py` does.
 """
 
@@ -35,15 +35,14 @@ UNKNOWN_MARK: Final = "stands for no key of the current file; write the key itse
 MISPLACED_MARK: Final = "a key's mark may only stand in place of a key"
 
 Judge = Callable[[Loaded], Mapping[str, str]]
-"""An additional check of a valid configuration. It returns objections, by the dotted path of the value.
-
-The caller of `propose` supplies this function.
+"""An additional check of a valid configuration. It returns an error message for each setting that it refuses, by the
+dotted path of the setting.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The text to write, and the findings about it. The caller writes the text only if there are no findings."""
+    """The text to write, with its secrets, and the faults that prevent a save. Warnings prevent a save too."""
 
     text: str
     errors: tuple[Finding, ...]
@@ -51,7 +50,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """The position of a redaction mark in the given text, and the text that replaces the mark."""
+    """A redaction mark: its position in the text that an admin wants to save, and the text that will replace it."""
 
     start: int
     end: int
@@ -69,10 +68,10 @@ def propose(
     plugins: KnownPlugins,
     judge: Judge = lambda _: {},
 ) -> Proposal:
-    """Check the text `given`, which is to be saved as the file `path`, and replace its marks by secrets.
+    """Check the text `given`, which is to be saved as the file `path`, and replace its redaction marks by secrets.
 
-    `known` maps each mark that the text may contain to its secret (from `redact`). `active` are the secrets in use,
-    which no finding may show.
+    `known` maps each allowed mark to its secret (from `redact`). No finding shows a secret of `known` or `active` (the
+    secrets in use).
     """
     try:
         document = parse(given)
@@ -139,12 +138,10 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
 
 
 def _begins(text: str, key: Span, start: int) -> bool:
-    """Return whether a value begins with a mark (redaction placeholder), perhaps after `Bearer` or `Basic`.
+    """Return whether a mark is at the beginning of a value, or has only `Bearer` or `Basic` before it.
 
-    `key` is the range of the value in the text, and `start` is the offset of the mark.
-
-    A mark at the beginning of a value is replaced by the secret. A mark elsewhere in the value is refused. For example,
-    after `file:` the secret would become a path, and error messages quote paths.
+    `key` is the range of the value in the text, and `start` is the offset of the mark. Only such a mark may be replaced
+    by the secret. For example, after `file:` the secret would become a path, and error messages quote paths.
     """
     return bool(_BEFORE.fullmatch(text, key.start, start))
 
@@ -159,13 +156,10 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 
 
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """Return the redaction marks, changed so that no secret is saved at a place where redaction would not hide it.
+    """Return the marks, changed so that no secret is saved where a later redaction would not hide it.
 
-    If redaction would hide the secret at the place of a mark, the mark is returned unchanged, and the secret will
-    replace it. Every other mark is changed:
-
-    - A mark in a comment, such as the mark of an old API key, will stay in the saved text. The secret is not saved.
-    - A mark outside of comments gets a fault, because a mark must not be saved as a value.
+    - A mark in a comment, such as that of an old API key, then stays in the saved text.
+    - A mark in a value then gets a fault, because a saved value must be a secret and not a mark.
     """
     exposed = _exposed(given, marks) if marks else frozenset()
     if not exposed:
@@ -181,11 +175,10 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 
 
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
-    """Return the redaction marks whose secrets redaction would not hide later, if the secrets replaced the marks now.
+    """Return the marks that must not be replaced by their secrets, because a later redaction would show these secrets.
 
-    While a secret is in use, redaction hides every copy of it. When the secret is no longer in use, redaction
-    recognises it only by its JSON key, such as `apikey`, or by its form. At the places of the returned marks, neither
-    would help.
+    Redaction hides every copy of a secret that is in use. A secret that is no longer in use is hidden only if its JSON
+    key, such as `apikey`, or its form shows that it is a secret.
     """
     text = _restore(given, marks)
     try:
@@ -212,13 +205,11 @@ def _finding(document: Document, mark: _Mark, path: Path) -> Finding:
 def _as_given(
     finding: Finding, document: Document, marks: list[_Mark], starts: list[int], scrub: Callable[[str], str]
 ) -> Finding:
-    """Convert a finding about the text with secrets to a finding about the user's text.
+    """Convert a finding about the text with secrets to a finding about the text with marks, which the user has sent.
 
-    The user's text has a mark in place of each secret, so a value may have another line and column there.
-
-    - `document` is the user's text, parsed, and `marks` are its marks.
-    - `starts` has the offset of each line in the text with secrets.
-    - Secrets in the path and the message of the finding are replaced by `[redacted]`.
+    The line and the column are those in the user's text. Secrets in the finding's path and message become `[redacted]`.
+    `document` is the user's text, `marks` are its marks, and `starts` has the offset of each line in the text with
+    secrets.
     """
     line, column = finding.line, finding.column
     if line:

@@ -23,7 +23,7 @@ from gateway.contract.settings import Settings
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 NOT_SUPPORTED: Final = "Not supported yet"
 Settable = Mapping[str, type[Settings]]
-"""Pydantic models by the plugin's name: the settings of filters, or options of compatibility flags (API formats)."""
+"""Maps the name of a plugin to the pydantic model of its settings or options."""
 _NONE: Final[Settable] = MappingProxyType({})
 
 
@@ -114,8 +114,8 @@ def _fill(shape: dict[str, Any], mark: Holds, inner: dict[str, Any]) -> None:
 
 
 def _typed(shape: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the part of a property's schema for values of the JSON type `name`.
+    """Return the part of a schema that describes values of the JSON type `name`.
 
-    A property that allows null has one part for each type (`anyOf`).
+    A schema that also allows null has a part for each type, in `anyOf`. Any other schema is itself the only part.
     """
     return next(part for part in (shape, *shape.get("anyOf", ())) if part.get("type") == name)

@@ -50,7 +50,7 @@ class Exporter:
     every: float = 3600
     """Seconds between two exports."""
     limit: int = 1000
-    """Maximum number of calls in one object."""
+    """Maximum number of calls in one exported file or S3 object."""
     bodies: bool = False
     """True if the stored bodies of calls are exported too."""
 

@@ -43,8 +43,8 @@ _MAX_METADATA: Final = 16
 _LONGEST_RETENTION: Final = 3650 * 86400
 
 MAX_RECORDED_HEADERS: Final = 8
-"""Maximum number of headers whose values are recorded with calls. There is a maximum because the store keeps sums over
-the calls for many of these values.
+"""Maximum number of headers whose values are recorded with calls. For each of them, the store keeps separate sums over
+calls for many values.
 """
 _LONGEST_HEADER: Final = 64
 """Maximum length of the name of a recorded header. No header in use is longer."""
@@ -275,7 +275,7 @@ def _retention(value: str) -> str:
 def retention_seconds(value: str) -> float | None:
     """Return the number of seconds for which records are kept: None without a limit, and 0 if none are kept.
 
-    The text must be valid.
+    `value` must be a valid duration or "".
     """
     return None if value == "" else _seconds(value) or 0.0
 

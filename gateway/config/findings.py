@@ -34,7 +34,7 @@ PATIENCE: Final = 200_000
 """Maximum number of comparisons of names in all checks of one document. Without this limit, hints for many unknown
 words could take minutes."""
 _LONGEST_NAME: Final = 100
-"""Maximum length in characters of words and names that are compared. Longer ones get no hint."""
+"""Maximum number of characters of a misspelt word for which the gateway looks for a similar known word."""
 _LONG_QUOTE: Final = re.compile(r'"([^"]{100})[^"]{100,}"')
 _LONGEST_MESSAGE: Final = 2000
 
@@ -60,7 +60,8 @@ class Finding:
 class ConfigError(Exception):
     """The error for a configuration that cannot be used. Its text has one line for each finding.
 
-    `watched` are the files that were read or not found. If one of them changes, loading may succeed.
+    `watched` are the files that were read, and the files that were not found. When one of them changes, the caller may
+    load the configuration again.
     """
 
     def __init__(self, findings: Sequence[Finding], watched: Iterable[FilePath] = ()) -> None:
@@ -83,7 +84,8 @@ class Report:
     _counts: dict[Severity, int] = field(default_factory=dict, init=False)
     _patience: int = field(default=PATIENCE, init=False)
     _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)
-    """The index of `hidden`, made by the function `_traces`. It is None until a message is searched for hidden values.
+    """The result of the function `_traces` for `hidden`. It is None before the first message is searched for hidden
+    values.
     """
 
     def error(self, path: Path, message: str) -> None:
@@ -105,19 +107,18 @@ class Report:
         return tuple(sorted(self.findings, key=lambda finding: (finding.severity, finding.line, finding.column)))
 
     def hint(self, word: str, *known: Collection[str]) -> str:
-        """Return a hint that names a similar word (`closest`).
+        """Return a hint that names a known word similar to `word` (`closest`).
 
-        Return "" if `word` is too long or no comparisons are left (`PATIENCE`).
+        Return "" if `word` is too long, or if the document has used up its `PATIENCE` comparisons.
         """
         if len(word) > _LONGEST_NAME or not self.patient(sum(map(len, known))):
             return ""
         return closest(word, chain.from_iterable(known))
 
     def patient(self, names: int) -> bool:
-        """Return whether `names` further comparisons of a word with known words are within the limit. If so, subtract
-        them from the limit.
+        """Return whether `names` further comparisons are allowed, and count them if they are.
 
-        The limit is `PATIENCE` comparisons for one document.
+        A document has `PATIENCE` comparisons of a word with a known name.
         """
         if names > self._patience:
             return False
@@ -141,8 +142,8 @@ class Report:
     def _touched(self, message: str) -> Mapping[str, str]:
         """Return the entries of `hidden` whose values may be in the message, in full or in part.
 
-        An entry maps a value to the macro that is shown instead. The entries are found by an index, because searching
-        each message for each value would take too long.
+        An entry maps a value to the macro that is shown instead. An index (`_traces`) finds the entries, because
+        searching each message for each value would take too long.
         """
         if not self.hidden:
             return self.hidden
@@ -156,11 +157,10 @@ class Report:
 
 
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the index by which `Report._touched` finds the hidden values that a message may contain.
+    """Return an index that finds the hidden values that a message may contain.
 
-    The index maps a substring to the entries of `hidden` (value and macro) whose values contain the substring. All
-    substrings of six characters (`_TELLING`) are indexed. A value of fewer characters is indexed as a whole, but only
-    if it has at least `_SHORTEST_KEY` characters.
+    The index maps each substring of six characters (`_TELLING`) to the entries of `hidden` whose values contain it. A
+    shorter value is indexed as a whole. A value of fewer than `_SHORTEST_KEY` characters is not indexed.
     """
     traces: dict[str, dict[str, str]] = {}
     for value, instead in hidden.items():
@@ -202,10 +202,10 @@ def quote(value: Any, allowed: Iterable[str] = ()) -> str:
 
 
 def mask(message: str, value: str, instead: str) -> str:
-    """Return the message with `instead` in place of the value and of its parts of `_TELLING` or more characters.
+    """Return the message with the secret `value` replaced by `instead`.
 
-    Parts are replaced because `shorten` may have cut a quoted value. A value that is harmless or has less than
-    `_SHORTEST_KEY` characters is not replaced.
+    Parts of the secret of `_TELLING` or more characters are replaced too, because `shorten` may have cut the secret. A
+    value that is harmless, or has fewer than `_SHORTEST_KEY` characters, is not replaced.
     """
     if len(value) < _SHORTEST_KEY or harmless(value):
         return message

@@ -1,7 +1,8 @@
 """The most recent versions of the configuration, kept as files in the state folder, so that a change can be undone.
 
-- In a version, each secret is replaced by a mark (`document/redact.py`), so old API keys are not kept. To restore a
-  version, the secrets are taken from the present file. This works only if they have not changed since.
+- In a version, each secret is replaced by a mark (`document/redact.py`), so old API keys are not kept. When a version
+  is restored, its marks are replaced by the secrets of the present file. This works only for secrets that are still
+  there.
 - Each version is one file that only its owner may read. Its name begins with the time, so names sort by time.
 - A file that cannot be read is passed over, because a damaged history must not stop the gateway.
 """

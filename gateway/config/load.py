@@ -147,7 +147,7 @@ def _unreadable(source: FilePath | str, message: str) -> ConfigError:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The source of a configuration: the name and folder of its text, the known plugins, and the environment variables.
+    """The origin of a text to load: the name and folder of its file, the known plugins, and the environment variables.
 
     `files` maps each file that was read to its stamp (`stat` values).
     """
@@ -187,7 +187,7 @@ def _tell_of_a_duplicate(report: Report, path: Path, first: int, second: int) ->
 def _config(reading: Reading) -> Config:
     """Return the configuration. Values with faults are left out, or replaced by their defaults.
 
-    If an error was reported, the result is used only for further checks, and not by the gateway.
+    A configuration with errors is made only because further checks need it. The gateway never uses it.
     """
     raw = reading.report.document.value
     top = check(RootSection, raw, (), reading.report)

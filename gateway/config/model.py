@@ -58,10 +58,11 @@ class CircuitBreaker:
     closes."""
     slow_start_seconds: float = 30
     outlier: float = 0.2
-    """Difference (0 to 1) of failure rates above which the circuit of a model opens. 1 means that it never opens.
+    """The circuit of a model opens if the model's failure rate exceeds that of its peers by more than this number (0 to
+    1). With 1, it never opens for this reason.
 
-    The failure rate of the model is compared with that of all its peers together. The peers are the models that can
-    serve its calls: the same model at other providers, and the other targets of the model's aliases.
+    The peers are the models that can serve the model's calls: the same model at other providers, and the other targets
+    of the model's aliases. Their failure rate is that of all their calls together.
     """
 
 
@@ -119,8 +120,8 @@ class Provider:
     request_metadata: tuple[tuple[str, str], ...] = ()
     """Metadata for Bedrock's logs of model invocations. Values with `<user>` or `<node>` depend on the caller."""
     issuer: AwsSettings | CredentialSource | None = None
-    """The source of credentials that change at run time. It is None if the provider has several keys, a fixed key or
-    none.
+    """The source of credentials that change at run time. The value is None for fixed keys. It is also None if the
+    provider has several keys (`apikeys`) or no key.
     """
     auth_mode: AuthMode = "override"
     """The choice of the credential that is sent to the provider:
@@ -141,8 +142,9 @@ class Provider:
     price_lists: tuple[str, ...] = ()
     """The price lists that the enabled API formats imply (`Flag.price_list`)."""
     capabilities: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=(), hash=False)
-    """Corrections of the gateway's data about the provider's models: a pattern for model names, and the fields of
-    `Caps` to set. Later pairs override earlier ones."""
+    """Corrections of the gateway's data about the provider's models. Each is a pattern for model names, and the fields
+    of `Caps` to set. A later correction overrides an earlier one.
+    """
     options: Mapping[str, Settings] = field(default_factory=dict, hash=False)
     """The options of each compatibility flag (API format) that has options, by the flag's name."""
     host: str = ""
@@ -292,8 +294,8 @@ class Resilience:
     max_attempts: int = 3
     """Maximum number of attempts of a call."""
     total_seconds: float = 600
-    """Maximum number of seconds from the first attempt to the first event of the reply, for calls that may be tried
-    again. The default is that of the SDKs of OpenAI and Anthropic.
+    """Maximum number of seconds from the first attempt of a call to the first event of its reply, for calls that may
+    have several attempts. The default is that of the SDKs of OpenAI and Anthropic.
     """
     retry_budget: float = 0.1
     """Allowed ratio of retries to calls within the last 10 seconds. A few retries are always allowed
@@ -301,8 +303,8 @@ class Resilience:
     strategy: Strategy = "first"
     """The strategy for choosing a provider of a model if several providers have the same, highest `preference`."""
     sticky_seconds: float = 300
-    """Number of seconds for which a session stays at its provider after its last call. It is 0 if sessions do not stay.
-    Anthropic and Bedrock keep a prompt in the cache for 5 minutes unless the client asks for an hour.
+    """Seconds after a session's last call for which the session's next call goes to the same provider. With 0, sessions
+    have no effect on the choice. The default is the time for which Anthropic and Bedrock keep a prompt in the cache.
     """
     retry_after_seconds: float = 0
     """Longest `Retry-After`, in seconds, for which the gateway waits before another attempt. It waits only if no other

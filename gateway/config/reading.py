@@ -39,7 +39,7 @@ class Reading:
         return f"its plugin cannot be used: {self.plugins.unusable[name]}"
 
     def section(self, model: type[S], raw: Any, path: Path) -> S | None:
-        """Return the valid section. If it has faults, report them and return None."""
+        """Return `raw` as the pydantic model of its section. If it has faults, report them and return None."""
         return check(model, raw, path, self.report)
 
     def within(self, model: type[S], raw: Mapping[str, Any], path: Path) -> S:

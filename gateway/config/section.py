@@ -48,12 +48,13 @@ class Section(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Holds:
-    """The annotation of a field whose value contains sections of one type (`section`):
+    """The annotation of a field whose value contains sections of the type `section`. `how` says where they are:
 
     - `one`: the value is a section;
     - `list`: the value is a list of sections;
     - `map`: the value is an object whose values are sections;
-    - `lists`: the value is an object in which each key of `names` has a list of sections. Other keys are not checked.
+    - `lists`: the value is an object. Under each of its keys `names`, it has a list of sections. Other keys are not
+      checked.
     """
 
     section: type[Section]
@@ -79,18 +80,16 @@ def keys(section: type[BaseModel]) -> Mapping[str, FieldInfo]:
 
 @cache
 def planned_keys(section: type[BaseModel]) -> Mapping[str, str]:
-    """Return the keys that have no effect yet. Each key is mapped to the text of its annotation `Lacking`.
+    """Return the keys that have no effect yet, each with the text that is added to the warning about the key
+    (`Lacking`).
 
-    The text is "" for a key without this annotation.
+    For most keys, the text is "".
     """
     return {key: lacking_words(info) for key, info in keys(section).items() if PLANNED in info.metadata}
 
 
 def lacking_words(info: FieldInfo) -> str:
-    """Return the text that a field's annotation `Lacking` adds to the warning about the field's key.
-
-    Return "" if the field has no such annotation.
-    """
+    """Return the text of a field's annotation `Lacking`, or "" if the field has no such annotation."""
     return next((mark.words for mark in info.metadata if isinstance(mark, Lacking)), "")
 
 

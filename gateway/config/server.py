@@ -50,8 +50,9 @@ class Listener:
     tailscaled: str = TAILSCALED
     """The path of the tailscaled socket through which the modes `whois` and `proxy-protocol` identify callers."""
     service: str = ""
-    """`svc:NAME` if clients reach the gateway as a Tailscale Service. Then callers have the grants for the service
-    instead of the grants for the node."""
+    """`svc:NAME` if clients reach the gateway as a Tailscale Service. A caller then has the grants whose destination is
+    the service, and not those whose destination is the node.
+    """
     proxies: frozenset[str] = frozenset()
     """Addresses of proxies that may connect in the mode `proxy-protocol`. If the set is empty, only processes of this
     machine may connect."""
@@ -104,7 +105,7 @@ class Limits:
 class Fetching:
     """Settings for fetching the files that clients name by URL.
 
-    The gateway connects only to `private_hosts`, and to public addresses on the ports 80 and 443.
+    The gateway connects to public addresses, on the ports 80 and 443 only, and to the hosts in `private_hosts`.
     """
 
     enabled: bool = True

@@ -28,7 +28,7 @@ class Sharing(NamedTuple):
     lease_seconds: float
     """Seconds for which a gateway may spend its share of a quota's balance without asking the database."""
     goes_on: bool
-    """Whether calls continue if the database cannot be reached and the gateway's shares of quotas are used up."""
+    """Whether calls continue if the gateway has used up its shares of quotas, and cannot ask the database for more."""
     has_config: bool = False
     """Whether the gateways share their configuration through the database too."""
 
@@ -55,7 +55,7 @@ class Storage:
     """Seconds for which calls and sessions are stored. None means for ever. Hourly and daily totals are never deleted.
     """
     sync: bool = False
-    """True if a call is sent to a provider only when its line in the journal is on the disk."""
+    """True if a call must be recorded on the disk before it is sent to a provider."""
     postgres: Postgres | None = None
     """The database that `url` names. It is None for SQLite."""
 

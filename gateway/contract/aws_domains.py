@@ -13,6 +13,8 @@ AWS_DOMAINS: Final = (
     "api.amazonwebservices.com.cn",
     "api.amazonwebservices.eu",
 )
-"""The domains of all partitions, for IPv4 alone and for both versions of IP. Source: botocore's partitions."""
+"""The domains of AWS's endpoints in all partitions: those with IPv4 addresses only, and the dual-stack ones. Source:
+botocore's partitions."""
 AWS_DOMAIN: Final = "|".join(map(re.escape, AWS_DOMAINS))
-"""A regular expression for one of the domains, to be put between parentheses."""
+"""A regular expression that matches any of `AWS_DOMAINS`. Put it between parentheses, because it consists of
+alternatives."""

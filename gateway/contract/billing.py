@@ -23,12 +23,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 FileKind = Literal["image", "document", "packed", "audio", "video"]
-"""The kind of a file. `document` is a plain text file. `packed` is a file with compressed text, such as a PDF."""
+"""The kind of a file. `packed` is a document in a compressed format, such as PDF. `document` is any other document."""
 
 SEARCHES: Final = 10
-"""Number of searches that is assumed if the request sets no limit. Models hardly ever search more often."""
+"""Number of searches that an estimate assumes if the request sets no limit. Models hardly ever search more often."""
 _PACKED: Final = ("pdf", "docx", "xlsx", "pptx", "officedocument", "opendocument")
-"""Words in the media types and file names of documents with compressed text. Such a document has the kind `packed`."""
+"""Texts that occur in the media types and file names of compressed documents, such as PDF. Such a document has the kind
+`packed`."""
 
 
 class File(NamedTuple):
@@ -44,7 +45,8 @@ class File(NamedTuple):
 
 
 class Search(NamedTuple):
-    """Searches that the model may make. Their results are billed as input tokens.
+    """Searches, such as web searches, that the model may make while it answers. Their results are billed as input
+    tokens.
 
     >>> Search(most=3).is_paid
     True
@@ -57,7 +59,7 @@ class Search(NamedTuple):
 
 
 class Fee(NamedTuple):
-    """A fee that is not charged by tokens, such as the fee for running code.
+    """A fee in nanodollars for something other than tokens, such as running code.
 
     >>> Fee(30_000_000).nanodollars
     30000000
@@ -86,7 +88,7 @@ class AddedTokens(NamedTuple):
     usual: int
     """The typical number of tokens."""
     most: int
-    """A number of tokens that hardly any call exceeds."""
+    """The number of tokens in the worst case. Hardly any call exceeds it."""
 
 
 BilledPart = File | Search | Fee | Answers | AddedTokens
@@ -95,9 +97,9 @@ BilledParts = Callable[[Mapping[str, Any]], Iterable[BilledPart]]
 Read = Callable[[Any], Iterable[File]]
 
 TOOL_INSTRUCTIONS: Final = AddedTokens(usual=0, most=1_000)
-"""Tokens of the instructions that a provider adds to a request with tools.
+"""The tokens of the instructions that a provider adds to a request with tools.
 
-`most` is the largest number on Anthropic's page on tool use.
+`most` is the largest number in Anthropic's documentation of tool use.
 
 >>> TOOL_INSTRUCTIONS.most
 1000
@@ -105,7 +107,7 @@ TOOL_INSTRUCTIONS: Final = AddedTokens(usual=0, most=1_000)
 
 
 _NESTED: Final = (list, dict)
-"""The types of decoded values that may contain files."""
+"""The types of the decoded JSON values in which files are searched."""
 
 
 def _inner_content(block: Mapping[str, Any]) -> Iterable[Any]:
@@ -114,7 +116,7 @@ def _inner_content(block: Mapping[str, Any]) -> Iterable[Any]:
 
 @dataclass(frozen=True, slots=True)
 class FileForms:
-    """The places of files in the messages of an API: the types of blocks and the keys that have files.
+    """The ways in which an API writes files in its messages: the types of blocks and the keys that contain files.
 
     >>> forms = FileForms(turns=("messages",), members={"picture": lambda picture: [File("image", length(picture))]})
     >>> list(forms.files({"messages": [{"content": [{"picture": "iVBORw0K"}]}]}))
@@ -122,14 +124,14 @@ class FileForms:
     """
 
     turns: tuple[str, ...]
-    """Keys of the body whose values contain messages, such as `messages` and `system`."""
+    """Keys of the body in which files are searched, such as `messages` and `system`."""
     types: Mapping[str, Read] = field(default_factory=dict)
-    """Functions by the `type` of block that has files. Each function gets a block and yields the block's files."""
+    """A function for each `type` of block that contains files. It gets a block and yields the block's files."""
     members: Mapping[str, Read] = field(default_factory=dict)
     """Functions by the key under which blocks have files. Each function gets the key's value and yields the files."""
     inner: Callable[[Mapping[str, Any]], Iterable[Any]] = _inner_content
-    """A function that gets a message or a block, and yields the values that may contain further blocks. The default
-    yields the value of `content`.
+    """A function that gets a message or a block, and yields the values in which further blocks are searched. By
+    default, this is the value of `content`.
     """
 
     def files(self, body: Mapping[str, Any]) -> Iterator[File]:
@@ -193,8 +195,8 @@ def sourced(block: Mapping[str, Any]) -> Iterator[File]:
 def linked(kind: FileKind, link: Any, block: Mapping[str, Any]) -> Iterator[File]:
     """Yield the file to which a block refers.
 
-    `link` is the value under the block's key for the file. It is a URL, a data URL, or an object with a URL, base64 or
-    a file id. If `link` is none of these, the function reads the URL, base64 or file id from the keys of `block`.
+    `link` is the block's value for the file: a URL, a data URL, or an object that has a URL, base64 or a file id. If
+    `link` is neither a string nor an object, the URL, base64 or file id is read from `block`.
 
     >>> list(billing.linked("image", {"url": "data:image/png;base64,iVBORw0K"}, {}))
     [File(kind='image', size=30)]
@@ -219,9 +221,10 @@ def sounded(block: Mapping[str, Any]) -> Iterator[File]:
 
 
 def kind_of(media_type: str) -> FileKind:
-    """Return the kind of a file with this media type. A video counts as "audio", because both cost about the same.
+    """Return the kind of a file with this media type. A video has the kind "audio" too, because both cost about the
+    same.
 
-    The kind "packed" is a document in a compressed format, such as PDF.
+    A document in a compressed format, such as PDF, has the kind "packed".
 
     >>> billing.kind_of("image/png"), billing.kind_of("application/pdf")
     ('image', 'packed')
@@ -255,7 +258,7 @@ def length(data: Any) -> int:
 
 
 def _content_of(block: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the `content` of a block, and the `source` of a document block if the source itself contains blocks."""
+    """Yield the `content` of a block. If the `source` of a document block contains blocks, also yield the `source`."""
     yield block.get("content")
     source = block.get("source")
     if block.get("type") == "document" and isinstance(source, dict) and source.get("type") == "content":

@@ -1,13 +1,13 @@
-"""Capabilities of models. Plugins read these values and never the model's name.
+"""The capabilities of each model. Plugins read these values instead of parsing the model's name.
 
-- `capabilities.json` is a list of rules. Each rule has globs for base ids of models, values of `Caps`, and their
-  source. A later rule overrides an earlier one, so general rules come first.
+- `capabilities.json` is a list of rules. Each rule has globs for base ids of models, values of `Caps`, and the source
+  of these values. A later rule overrides an earlier one, so general rules come first.
 - A base id is a model's id without its region, so that one rule matches all regions.
-- On Bedrock, a base id begins with a company's name, such as `anthropic.`. Globs for Claude and GPT begin with `*`,
-  because other providers leave out the company.
+- On Bedrock, a base id begins with a company's name, such as `anthropic.`. Other providers leave out the company, so
+  the globs for Claude and GPT begin with `*`.
 - A model that no rule matches gets the defaults of `Caps`. They permit almost everything, because a provider's own
   error explains more than a refusal by the gateway.
-- Only this module parses the region and the ARN in a model's name.
+- This is the only module that parses the region and the ARN in a model's name.
 """
 
 from __future__ import annotations
@@ -31,18 +31,23 @@ _VENDORS: Final = (
     "ai21", "amazon", "anthropic", "cohere", "deepseek", "google", "luma", "meta", "minimax", "mistral", "moonshot",
     "moonshotai", "nvidia", "openai", "qwen", "stability", "twelvelabs", "writer", "xai", "zai",
 )  # fmt: skip
-"""Vendors at the beginning of the ids of Bedrock's models."""
+"""Names of companies at the beginning of Bedrock's model ids, such as `amazon` in `amazon.nova-lite-v1:0`."""
 _GEO: Final = re.compile(rf"({'|'.join(GEOS)})\.(?=[a-z])|([a-z]{{2,6}})\.(?=(?:{'|'.join(_VENDORS)})\.)")
-"""Pattern for a region prefix: a known one, or a short word before a vendor.
+"""Pattern for the region prefix of a model id: one of `GEOS`, or any short word before one of `_VENDORS`.
 
-AWS adds prefixes, such as `amer` (langchain-ai/langchain-aws#607)."""
+The second form is for prefixes that `GEOS` lacks, because AWS adds prefixes, such as `amer`
+(langchain-ai/langchain-aws#607).
+"""
 _ARN: Final = re.compile(r"arn:[^:]*:bedrock:[^:]*:[^:]*:(?:foundation-model|inference-profile)/(.+)")
-"""A pattern for ARNs that contain a model's id.
+"""Pattern for an ARN that contains a model's id: the ARN of a foundation model or of one of AWS's own inference
+profiles.
 
-ARNs of application inference profiles, of custom models and of imported models contain no model's id."""
+The ARNs of application inference profiles, of custom models and of imported models do not contain the id.
+"""
 _LISTED: Final = re.compile(r"arn:[a-z-]+:bedrock:::inference-profile/(.+)")
 _CONTEXT: Final = re.compile(r"\[[^\]]*\]$|(?<=:\d):\w+$")
-"""A pattern for a suffix with the size of the context: `[1m]` of Claude Code, `:51k` in Bedrock's `-v1:0:51k`."""
+"""Pattern for the size of the context at the end of a model's name: `[1m]` in Claude Code's names, and `:51k` in
+Bedrock's `-v1:0:51k`."""
 _DATA: Final = Path(__file__).with_name("capabilities.json")
 _NO_OVERRIDES: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -58,19 +63,21 @@ class Caps:
     family: str = ""
     """The model's family: claude, nova, llama, mistral, openai, qwen, deepseek, .... It is "" if unknown."""
     native_dialect: str = "opaque"
-    """The dialect (format of bodies) that the company behind the model has defined, such as `anthropic_messages`.
+    """The dialect (format of bodies) that the model's own company has defined, such as `anthropic_messages`.
 
-    Some platforms, such as Bedrock's InvokeModel, pass bodies of this dialect to the model unchanged. `opaque` means
-    that no plugin knows the dialect. Such bodies are forwarded and never translated."""
+    Some platforms, such as Bedrock's InvokeModel, pass bodies in this dialect to the model unchanged. The value is
+    `opaque` if no plugin knows the dialect. Then the gateway forwards the bodies and never translates them.
+    """
     anthropic_versions: tuple[str, ...] = ()
     """Values of `anthropic_version` that are allowed in an InvokeModel body, the default first.
 
     If every value is allowed, this is ()."""
 
     max_output: int = 4096
-    """The output limit in tokens that is sent if the request needs a limit and the client sent none."""
+    """The output limit in tokens that the gateway sends if a request needs a limit and the client has set none."""
     needs_max_tokens: bool = False
-    """True if the model requires an output limit, even if the dialect does not."""
+    """True if requests must have an output limit, even in a dialect (format of bodies) in which the limit is optional.
+    """
     min_max_tokens: int = 1
     """The smallest output limit, in tokens, that the model accepts."""
     max_completion_tokens: bool = False
@@ -91,12 +98,12 @@ class Caps:
     """True if the model accepts a stop sequence of white space only."""
 
     reasoning: str = "none"
-    """The form in which a request to the model asks for thinking.
+    """The way in which a request asks the model for thinking.
 
     - `none`: the model does not think. `always`: the model always thinks, and no field changes that.
     - `budget`: Anthropic's budget_tokens. `adaptive`: Anthropic's adaptive thinking with an effort.
-    - `nova`: reasoningConfig.
-    - `reasoning_effort`, `reasoning.effort`, `reasoning_config`: the field with this name in
+    - `nova`: Amazon Nova's reasoningConfig.
+    - `reasoning_effort`, `reasoning.effort`, `reasoning_config`: the field with this name in Converse's
       additionalModelRequestFields.
     - `thinking.type`, `enable_thinking`, `chat_template_kwargs`: the field with this name in OpenAI Chat. It switches
       thinking on and off.
@@ -106,7 +113,7 @@ class Caps:
     thinking_off: str = "disabled"
     """The value of `thinking.type` that switches thinking off, such as `disabled`. It is "" if no value does."""
     effort_without_thinking: str = ""
-    """The strongest effort that the model accepts while thinking is off. It is "" if every effort is accepted."""
+    """The strongest effort that the model accepts while thinking is off. It is "" if the model accepts every effort."""
     efforts: tuple[str, ...] = ("low", "medium", "high")
     """Thinking efforts that the model accepts, weakest first. The value is () if no effort is accepted.
 
@@ -117,16 +124,16 @@ class Caps:
     beta.
     """
     thinking_display: bool = False
-    """True if a request must ask for thinking text with `display`."""
+    """True if the request must ask for the text of the thinking (with `thinking.display`) to get it in the reply."""
     signed_reasoning: bool = False
     """True if the model signs its reasoning, and accepts earlier reasoning only with its signature."""
     redacted_reasoning: bool = False
     portable_signatures: str = ""
-    """The model family, such as `claude`, whose signatures of thinking are valid at every provider. It is "" if there
-    is no such family.
+    """The model family, such as `claude`, whose signatures of thinking every provider accepts. It is "" if there is no
+    such family.
 
-    Clients get the signatures of a model of this family unchanged. To the signatures of any other model, the gateway
-    adds the name of the model's own `family`.
+    Clients get the signatures of a model of this family unchanged. To each signature of any other model, the gateway
+    prepends the name of the model's `family`.
     """
     reasoning_content: bool = False
     """True if a request may contain the model's earlier thinking as plain text.
@@ -138,22 +145,25 @@ class Caps:
     call_signature: str = ""
     """A signature that the model accepts on any tool call. It is "" if the model needs no signatures.
 
-    Gemini requires a signature on the first tool call of each turn. If the call has none, the gateway adds this value.
+    Gemini requires a signature on the first tool call of each assistant turn. If the client sends none, the gateway
+    adds this one.
     """
     inline_reasoning: tuple[str, ...] = ()
-    """Names of the tags, such as `think`, between which the model may write its thinking at the start of its text."""
+    """Names of tags, such as `think`. The model may write its thinking between two such tags at the start of its text.
+    """
     own_tool_ids: str = ""
-    """A glob for the ids of the model's tool calls, such as `functions.*:[0-9]*`. It is "" if the ids have no special
-    form.
+    """A glob for the ids that the model itself gives to tool calls, such as `functions.*:[0-9]*`. It is "" if these ids
+    have no special form.
 
-    The model must get these ids back unchanged. Other providers refuse them.
+    The gateway sends ids of this form back to the model unchanged. In requests to other models, the gateway replaces
+    these ids, because other providers refuse them.
     """
 
     tools: bool = True
     strict_tools: bool = False
     """True if a tool's definition may have the field `strict`."""
     forced_tool_choice: bool = True
-    """True if a request may force the model to call a tool (`any`, or one tool by name)."""
+    """True if a request may force the model to call any tool (`any`), or to call a certain tool."""
     forced_tool_choice_with_thinking: bool = False
     """True if a request with Anthropic's thinking (`budget` or `adaptive`) may force a tool call."""
     tool_choice_fields: bool = False
@@ -173,7 +183,7 @@ class Caps:
     """True if a turn with tool results must have no other content, such as text or images."""
     tool_result_status: bool = True
     tool_result_json: bool = False
-    """True if tool results are sent as `json` instead of `text`."""
+    """True if tool results are sent in the field `json` instead of `text`."""
     tool_result_images: bool = True
     tool_result_documents: str = "all"
     """The documents that a tool's result may contain: `all`, `text` (only csv, txt, md and html) or `none`."""
@@ -196,7 +206,9 @@ class Caps:
     remote_media: bool = True
     """True if the provider itself downloads images and documents from URLs in the request."""
     stop_sequence_named: bool = False
-    """True if a Converse request may ask for the matched stop sequence (`additionalModelResponseFieldPaths`)."""
+    """True if a Converse request may have `additionalModelResponseFieldPaths`, to learn which stop sequence was
+    matched.
+    """
     json_schema: bool = False
     """True if a request may have a JSON schema for the output.
 
@@ -207,7 +219,7 @@ class Caps:
     cache_ttl: bool = False
     """True if a cache point may have a ttl (5m, 1h)."""
     cache_min_tokens: int = 1024
-    """The minimum number of tokens before a cache point. The model ignores a cache point after fewer tokens."""
+    """The smallest number of prompt tokens that the model caches. A cache point after fewer tokens has no effect."""
 
 
 def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Caps:
@@ -226,10 +238,10 @@ def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Ca
 
 
 def fits(pattern: str, model: str, base: str) -> bool:
-    """Return whether a glob in the configuration matches `model`, `base` or `base_id(base)`.
+    """Return whether a glob in the configuration matches one of a model's names: `model`, `base` or `base_id(base)`.
 
-    Usually `base` equals `model`. But if `model` is a name without the model's id, such as the ARN of an application
-    inference profile, `base` is the id.
+    `model` is the name in requests to the provider, and `base` is the model's id. They are equal if `model` contains
+    the id. The ARN of an application inference profile does not contain it.
 
     >>> model = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
     >>> capabilities.fits("anthropic.claude-*", model, model), capabilities.fits("nova-*", model, model)
@@ -260,9 +272,10 @@ def geo(model: str) -> str:
 
 
 def listed_name(arn: str) -> str:
-    """Return the model's id in an ARN without region and account, as in the gateway's list of inference profiles.
+    """Return the model's id from an ARN whose region and account are empty, as in the gateway's own list of inference
+    profiles. Return "" for any other text.
 
-    Return "" for any other text. An ARN with a region and an account means a model of this account.
+    An ARN with a region and an account names a model of that account, so its id is not returned.
 
     >>> capabilities.listed_name("arn:aws:bedrock:::inference-profile/us.amazon.nova-lite-v1:0")
     'us.amazon.nova-lite-v1:0'

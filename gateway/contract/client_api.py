@@ -1,10 +1,10 @@
 """Facts about the clients of an API, for the error message about a wrong base URL.
 
-A client appends a path of its API, such as `/chat/completions`, to its base URL. Even if the base URL is wrong, the
-end of the requested path shows which API the client uses.
+A client appends a path of its API, such as `/chat/completions`, to its base URL. So the end of a requested path shows
+which API the client uses, even if the base URL is wrong.
 
-Each compatibility flag (the plugin of one API format) declares a `ClientApi` for its own clients. The code here refers
-to no particular flag.
+Each compatibility flag (the plugin of one API format) declares a `ClientApi` for its own clients. This module treats
+all flags alike.
 """
 
 from __future__ import annotations
@@ -29,15 +29,18 @@ class ClientApi:
     bases: tuple[str, ...]
     """Correct paths of a client's base URL, such as `("/v1",)`, the most common first. "" is the root."""
     setting: str
-    """The name of the setting for the base URL, as text for a message: `base_url or OPENAI_BASE_URL`."""
+    """The name of the client's setting for the base URL, as messages write it: `base_url or OPENAI_BASE_URL`."""
     paths: tuple[str, ...] = ()
-    """Paths that belong to the API but that the gateway does not serve, such as `/v1/embeddings`. For a request to such
-    a path, the error message lists the served paths, because the client's base URL is right.
+    """Paths of the API that the gateway does not serve, such as `/v1/embeddings`. Each path begins with the first of
+    `bases`. Placeholders are in braces.
 
-    Each path begins with the first of `bases`. Placeholders are in braces.
+    A client that requests such a path has the right base URL. So the error message does not correct the URL, but lists
+    the served paths.
     """
     headers: tuple[str, ...] = ()
-    """Names of headers that only these clients send, in lower case."""
+    """Names of headers, in lower case, by which the gateway recognises the clients of this API: no other clients send
+    them.
+    """
 
 
 class Slip(NamedTuple):
@@ -50,15 +53,15 @@ class Slip(NamedTuple):
     base: str
     """The correct path of the client's base URL."""
     template: str
-    """The path that the client would request with the correct base URL, with placeholders in braces."""
+    """The path that the client should request. Placeholders are in braces, as in `/acme/v1/models/{model}`."""
 
 
 def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip | None:
-    """Return the correction of a wrong path, or None.
+    """Return the right path for a wrong one, or None if no template fits.
 
-    `templates` are the paths of the API, and `bases` are the correct paths of the base URL. A path is corrected if it
-    ends with the part of a template after the base. For example, the template `/acme/v1/text` and the base `/acme/v1`
-    correct all paths that end with `/text`.
+    `templates` are the paths of the API, and `bases` are the correct paths of the base URL. A template consists of a
+    base and an ending. It fits if `path` ends with this ending. For example, the template `/acme/v1/text` with the base
+    `/acme/v1` fits all paths that end with `/text`.
 
     >>> client_api.slip_of("/text", ["/acme/v1/text"], ["/acme/v1"])
     Slip(base='/acme/v1', template='/acme/v1/text')

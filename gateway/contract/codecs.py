@@ -1,4 +1,4 @@
-"""The protocols of decoders, meters and encoders. Each object handles one reply.
+"""The protocols of decoders, meters and encoders. Each such object handles one reply.
 
 The hooks `decoder`, `meter` and `encoder` of a compatibility flag (plugin of an API format) return these objects.
 Plugins import the protocols from `flag.py`.
@@ -47,7 +47,8 @@ class Decoder(Protocol):
     def feed(self, data: bytes) -> Iterable[Event]:
         """Yield the events that `data` completes.
 
-        Raises `UpstreamFailed` for an error event and `BadFrame` for invalid bytes, after yielding the earlier events.
+        Raises `UpstreamFailed` for an error event and `BadFrame` for invalid bytes. The events before are yielded
+        first.
         """
 
     def close(self) -> Iterable[Event]:
@@ -57,13 +58,14 @@ class Decoder(Protocol):
         """
 
     def whole(self, body: bytes) -> bytes:
-        """Return the JSON of a reply that is not a stream. Raises `BadFrame` if the body is invalid."""
+        """Return the body of a reply that is not a stream, as JSON. Raises `BadFrame` if the body is invalid."""
 
 
 class FrameDecoder(Decoder, Protocol):
-    r"""A decoder that can decode a large frame in a worker process.
+    r"""A decoder that works in two steps: `frames` splits the stream into frames, and `events` decodes one frame. If a
+    frame is large, `events` can run in a worker process.
 
-    `feed(data)` is the same as `frames(data)` followed by `events(frame)` for each frame.
+    `feed(data)` does both steps: it calls `frames(data)`, and then `events(frame)` for each frame.
 
     >>> decoder = sse_api.SseDecoder(lambda name, payload: "chunk", lambda event: event.payload == b"[DONE]")
     >>> (frame,) = decoder.frames(b'data: {"text": "hi"}\n\n')
@@ -72,7 +74,7 @@ class FrameDecoder(Decoder, Protocol):
     """
 
     framing: Any
-    """The parser of frames. It is None in a copy of the decoder in a worker process."""
+    """The parser that splits the stream into frames. It is None in a worker process, which only calls `events`."""
 
     def frames(self, data: bytes) -> Iterable[Frame]:
         """Yield the frames that `data` completes. Raises `BadFrame` for invalid bytes."""
@@ -126,9 +128,10 @@ class Encoder(Protocol):
     """
 
     def feed(self, event: Event) -> bytes:
-        """Return the bytes of one event that the gateway made or changed.
+        """Return the client's bytes for one event.
 
-        The gateway forwards all other events as the provider's bytes (`Event.raw`).
+        The gateway calls this only for an event that it has made or changed. For any other event, it sends the
+        provider's bytes (`Event.raw`).
         """
 
     def whole(self, body: bytes) -> bytes:
@@ -138,7 +141,7 @@ class Encoder(Protocol):
         """
 
     def ping(self) -> bytes:
-        """Return the bytes that keep an idle stream open, or b"" if the format has no such bytes."""
+        """Return bytes that keep an idle connection open, or b"" if the format has no such bytes."""
 
     def fail(self, problem: Problem) -> bytes:
         """Return the bytes that end a stream with an error. `close` is not called afterwards."""

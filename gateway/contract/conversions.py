@@ -1,8 +1,9 @@
 """The possible conversions between API formats, as `irisgate plugins list` prints them.
 
-A compatibility flag is the plugin of one API format. A dialect is a format of bodies. The code refers to no particular
-flag or dialect, so a new one needs no change here. `losses.py` says what each conversion loses.
-`call/conversion_choice.py` chooses the conversion of a call.
+A conversion connects two compatibility flags (plugins of API formats) and their dialects (formats of bodies).
+`losses.py` says what each conversion loses. `call/conversion_choice.py` chooses the conversion of a call.
+
+The code refers to no particular flag or dialect, so a new one needs no change here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ GENERATE: Final = "generate"
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """One conversion from a client's compatibility flag and dialect to a provider's flag and dialect."""
+    """One way to serve the clients of an API format from the providers of the same format or another one.
+
+    `client` and `provider` are the names of the two compatibility flags (plugins of API formats). `dialect` is the
+    format of the client's bodies.
+    """
 
     client: str
     dialect: str
@@ -42,7 +47,9 @@ def serves(flag: Plugin, operation: str) -> bool:
 
 
 def conversions(registry: Registry) -> Iterator[Conversion]:
-    """Yield all possible conversions, sorted by client, client's dialect, loss and provider."""
+    """Yield all possible conversions. They are sorted by the client's API format, the client's dialect, the loss and
+    the provider's API format.
+    """
     unsorted = [
         conversion
         for client in registry.flags.values()
@@ -59,8 +66,8 @@ def conversions(registry: Registry) -> Iterator[Conversion]:
 def missing(registry: Registry) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Yield each pair of API formats between which the operation `generate` cannot be converted.
 
-    Each item has the client's format, the provider's format, and the names of translators that would convert between
-    them, such as `openai_chat__bedrock_converse`.
+    An item has the client's format, the provider's format, and names of translators, such as
+    `openai_chat__bedrock_converse`. If any one of these translators existed, the conversion would be possible.
     """
     for client in registry.flags.values():
         if not any(route.operation == GENERATE for route in client.routes):
@@ -74,9 +81,9 @@ def missing(registry: Registry) -> Iterator[tuple[str, str, tuple[str, ...]]]:
 
 
 def reachable(registry: Registry, enabled: Sequence[str], caps: Caps) -> tuple[str, ...]:
-    """Return the API formats, such as `openai_chat`, in which a client can request text from a model.
+    """Return the API formats in which clients can request text from a model, such as `openai_chat`.
 
-    `enabled` are the compatibility flags of the model's provider, and `caps` are the model's capabilities.
+    `enabled` are the compatibility flags (API formats) of the model's provider. `caps` are the model's capabilities.
     """
     providers = [registry.flags[name] for name in enabled if name in registry.flags]
     return tuple(
@@ -106,9 +113,10 @@ def _between(registry: Registry, client: Plugin, provider: Plugin) -> Iterator[C
 def _way(
     registry: Registry, client: Plugin, provider: Plugin, dialect: str, upstream: str
 ) -> tuple[Way | None, tuple[str, ...]]:
-    """Return the kind of the conversion from a client's API format to a provider's, and the converted operations.
+    """Return the kind of the conversion, and the operations that it converts. Return (None, ()) if there is no
+    conversion.
 
-    Return None and () if there is no conversion. `dialect` is the client's dialect, and `upstream` is the provider's.
+    `dialect` is the format of the client's bodies, and `upstream` is the format of the provider's bodies.
     """
     if dialect == upstream:
         if client.name == provider.name:

@@ -1,8 +1,9 @@
 """Defaults for compatibility flags (plugins of API formats). They suit a JSON API with server-sent events.
 
-- `Defaults` has every optional function and value of `Flag`. A plugin gets the defaults of the names that its module
+- `Defaults` has every optional function and value of `Flag`. A plugin gets the default for each name that its module
   does not define.
-- Plugins do not import this module. They call the functions that the defaults call, such as `json_api.parse`.
+- Plugins do not import this module. To use a default within a function of its own, a plugin calls the function behind
+  the default, such as `json_api.parse`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ from gateway.contract.settings import Settings
 class Defaults:
     """The default functions and values of one compatibility flag (plugin of an API format).
 
-    Some of them depend on the plugin's name, or on the values `dialects`, `content_type` and `places` of its module.
+    Some defaults depend on the plugin: on its name, or on the values `dialects`, `content_type` and `places` of its
+    module.
     """
 
     accepts: tuple[tuple[str, str], ...] = ()
@@ -70,7 +72,7 @@ class Defaults:
         return model_lists.model_entry(model)
 
     def discover_models(self, _host: str) -> ModelSearch | None:
-        """Return None: the API has no list of models."""
+        """Return None, which means that the API has no list of models."""
         return None
 
     def parse(self, request: HttpRequest) -> ClientRequest:
@@ -82,7 +84,9 @@ class Defaults:
         return session_ids.in_body(request.top)
 
     def opening(self, request: ClientRequest) -> Opening | None:
-        """Return the system prompt and the first user message (`openings.chat`), or None for the dialect `opaque`."""
+        """Return the system prompt and the first user message, as `openings.chat` finds them. Return None for the
+        dialect `opaque`.
+        """
         return None if request.dialect == OPAQUE else openings.chat(request.top)
 
     def base_url_fault(self, _url: str) -> str:
@@ -94,7 +98,7 @@ class Defaults:
         return self._dialect
 
     def steps(self, request: ClientRequest, _target: Target, _drop: Drop) -> ClientRequest:
-        """Return the request unchanged, because there are no steps."""
+        """Return the request unchanged, because nothing has to be done before `build`."""
         return request
 
     def mark_cache(self, _request: ClientRequest, _target: Target, _lifetime: str) -> ClientRequest | None:
@@ -106,15 +110,18 @@ class Defaults:
         return None
 
     def advice(self, _problem: Problem, _target: Target, _offers: Iterable[OfferedModel]) -> str:
-        """Return "": the provider's error says enough."""
+        """Return "", so that nothing is added to the provider's error message."""
         return ""
 
     def stream_type(self, _request: ClientRequest) -> str:
-        """Return the module's `content_type`."""
+        """Return the plugin's `content_type`, whatever the request is."""
         return self._content_type
 
     def limit(self, request: ClientRequest) -> int | None:
-        """Return the largest of `max_completion_tokens`, `max_tokens` and `max_output_tokens` (`json_api.limit`)."""
+        """Return the largest of the body's fields `max_completion_tokens`, `max_tokens` and `max_output_tokens`.
+
+        Return None if the body has none of them.
+        """
         return json_api.limit(request)
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
@@ -133,7 +140,10 @@ class Defaults:
         return sse_api.SseEncoder()
 
     def output_bytes(self, event: Event) -> int:
-        """Return the number of bytes of text in the event, or 0 if the plugin has no function `places`."""
+        """Return the number of bytes of the texts that the plugin's `places` finds in the event.
+
+        Return 0 if the plugin has no function `places`.
+        """
         return 0 if self._places is None else output_bytes(self._places, event)
 
     def samples(self) -> tuple[Sample, ...]:

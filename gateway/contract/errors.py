@@ -37,7 +37,7 @@ OVERLOADED: Final = "overloaded"
 UNAVAILABLE: Final = "unavailable"
 """The gateway cannot serve calls at the moment, or cannot reach the provider."""
 UPSTREAM: Final = "upstream"
-"""The provider refuses the gateway's key, or the provider's reply is invalid or cut."""
+"""The provider refuses the gateway's key, or sends an invalid reply, or ends its reply too early."""
 PLUGIN: Final = "plugin"
 """A plugin's code failed. The message names the plugin and the hook."""
 INTERNAL: Final = "internal"
@@ -82,7 +82,8 @@ class Problem:
     status: int = 0
     """The provider's HTTP status. It is 0 for an error of the gateway.
 
-    For an error within a stream, this is the status that the provider would use for the same error without a stream.
+    A provider can also report an error within a stream, after the status 200. Then this is the status that the provider
+    sends for the same error without a stream.
     """
     retry_after: float | None = None
     """Seconds that the client should wait before it tries again. The value is None if unknown."""
@@ -91,9 +92,11 @@ class Problem:
     should_retry: bool | None = None
     """The value of the provider's header `x-should-retry`. It is None without this header."""
     reason: str = ""
-    """The cause in one word, such as `no_such_host`. The call's record shows this word if `native` is ""."""
+    """The cause in one word, such as `no_such_host`. If `native` is "", the record of the call has this word as
+    `error_native`.
+    """
     key_refused: bool = False
-    """True if the provider rejected the key itself, and would reject any request with this key."""
+    """True if the provider refused the API key itself. It would refuse other requests with this key too."""
     param: str = ""
     """The wrong field of the request, such as `messages[0].content`. It is "" if the error is not in one field."""
     accept_encoding: str = ""
@@ -130,7 +133,7 @@ def _restored(kind: type[GatewayError], state: dict[str, Any]) -> GatewayError:
 
 
 class Refused(GatewayError):
-    """A refusal by the gateway or a plugin.
+    """The exception with which the gateway or a plugin refuses a call.
 
     >>> raise Refused(Problem(TOO_LARGE, "send at most 10 images"))
     Traceback (most recent call last):
@@ -170,7 +173,8 @@ class UpstreamFailed(GatewayError):
     """An error that the provider reported, or a reply that ended too early.
 
     `raw` is the provider's error: the body of an error reply, or a frame of a stream. A client with the provider's API
-    format gets `raw` unchanged. For an error reply, `status` and `headers` are the status and headers of this reply.
+    format gets `raw` unchanged. `status` and `headers` are those of the error reply. They are only used if `raw` is its
+    body.
 
     >>> failed = UpstreamFailed(Problem(OVERLOADED, "try later", status=503), raw=b'{"error": "busy"}', status=503)
     >>> failed.problem.message, failed.raw

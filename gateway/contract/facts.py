@@ -43,7 +43,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         )
 
     def as_dict(self) -> dict[str, int]:
-        """Return a dict from each kind of token, such as `input`, to its number."""
+        """Return a dict with the number of tokens of each kind, such as `input`."""
         return {name: getattr(self, name) for name in USAGE_KINDS}
 
 
@@ -72,7 +72,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     """The model that did the work, as the provider names it. It is "" if the provider names none."""
     tier: str = ""
-    """The service tier, as the provider names it. It is "" if the provider names none."""
+    """The service tier that the provider reports. It is "" if the provider reports none."""
     geo: str = ""
     """The region in which the model ran (Anthropic's `inference_geo`). It is "" if the provider names none."""
     extra: Mapping[str, int] = {}
@@ -101,11 +101,11 @@ class Facts:
     """
 
     parts: Sequence[Part] = (Part(),)
-    """The separately billed parts of the call. The first one is the reply itself."""
+    """The separately billed parts of the call. The first part is the reply itself."""
     reported: bool = False
     """True if the provider reported tokens. If it is False, the numbers of tokens are unknown, and not 0."""
     inexact: bool = False
-    """True if the cost is an estimate, for example because a tool's fee depends on its running time."""
+    """True if the cost cannot be computed exactly, for example because a tool's fee depends on its running time."""
     charged: int | None = None
     """The cost in nanodollars that the provider reports, as OpenRouter does. It is None if no cost is reported."""
     stop: str = ""

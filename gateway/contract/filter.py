@@ -21,14 +21,16 @@ from gateway.contract.places import Kind, Text
 from gateway.contract.settings import Settings
 
 SECONDS: Final = 10.0
-"""Maximum number of seconds that one `async` method of a filter may take. After this time, the filter has failed."""
+"""Maximum number of seconds for one `async` method of a filter. A method that takes longer counts as a failure of the
+filter."""
 
 
 class Filter(Protocol):
     """The object that `open` returns for one call.
 
     - Every method is optional and may be `async`.
-    - Each filter sees the changes of the filters before it in the configuration, in requests and in replies.
+    - The filters of a call run in the order of the configuration. Each filter sees the changes that earlier filters
+      made to the request or the reply.
     - Every method except `done` may raise `Refused` to end the call with an error. The functions `blocked` and
       `limited` make this exception.
     - Any other exception is a failure of the filter. An `async` method that takes longer than `SECONDS` is a failure
@@ -62,8 +64,8 @@ class Filter(Protocol):
     def headers(self) -> Mapping[str, str] | Awaitable[Mapping[str, str]]:
         """Return headers to add to the request to the provider.
 
-        They do not replace the gateway's own headers, such as the credential and configured headers. Headers of the
-        connection and the body, such as `host`, are not allowed.
+        The gateway's own headers, such as the credential and configured headers, are not replaced. Headers about the
+        connection or the body, such as `host`, are not allowed.
 
         >>> class Tenant:
         ...     def headers(self):
@@ -73,12 +75,13 @@ class Filter(Protocol):
         """
 
     def text(self, kind: Kind, piece: str, last: bool) -> str | Hold | Awaitable[str | Hold]:
-        """Return the text that replaces `piece`, or a `Hold` to keep back the end of the text.
+        """Return the text that replaces `piece`. To keep back the end of the text until the next piece, return a
+        `Hold`.
 
         - In a stream, a piece may end inside a word. A block, such as one answer or one tool call, has many pieces.
-        - The text that was held back is the beginning of the next piece of the same block.
+        - The next piece of the same block begins with the text that was kept back.
         - `last` is true for the last piece of a block, and for every text of a reply that is not a stream. If `last` is
-          true, no text can be held back.
+          true, no text can be kept back.
 
         >>> class Stars:
         ...     def text(self, kind, piece, last):

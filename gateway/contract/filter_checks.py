@@ -16,7 +16,7 @@ from gateway.contract.plugin_source import is_slip, is_used
 METHODS: Final = arguments_of(Filter)
 """The arguments of each method of a filter, by the method's name."""
 _CHECKED: Final[WeakSet[type]] = WeakSet()
-"""Checked classes without a mistake. A class is checked only once, because the check takes long."""
+"""Classes that have passed the check. They are not checked again, because the check takes long."""
 
 
 def opened_fault(opened: Any) -> str:
@@ -46,9 +46,10 @@ def opened_fault(opened: Any) -> str:
 
 
 def _fits(opened: Any, own: str, name: str) -> bool:
-    """Return whether the object's method `own` is probably a misspelt `name`, a method of the contract.
+    """Return whether a method of the object is probably a misspelt method of the contract.
 
-    This is assumed if `own` takes the arguments of `name`, and if the plugin's code never uses `own` itself.
+    `own` is the method's name, and `name` is the name in the contract. The method must take the contract's arguments,
+    and the plugin's own code must not use it.
     """
     module = sys.modules.get(type(opened).__module__)
     is_right = not function_fault(name, METHODS[name], getattr(opened, own), may_wait=True)

@@ -26,7 +26,9 @@ class Caller:
     """
 
     login: str
-    """The login of the user, or the tags of a tagged node. It is `(loopback)` for a listener in mode `loopback`."""
+    """The login of the user. A tagged node has its tags instead. It is `(loopback)` for a client of a listener in mode
+    `loopback`.
+    """
     groups: tuple[str, ...] = ()
     """The groups of the user, from tailscaled or from the listener's configuration, such as `group:dev`."""
     tags: tuple[str, ...] = ()
@@ -84,9 +86,9 @@ class CallView:
     session: str
     """The id of the call's session."""
     provider: str
-    """The provider's key in the configuration. If the call can go to several providers, this is the first one."""
+    """The provider's key in the configuration. If several providers are possible for the call, it is the first one."""
     model: str
-    """The provider's name of the model."""
+    """The model's name at the provider."""
     flag: str
     """The compatibility flag (API format) of the client, such as `openai_chat`."""
     operation: str
@@ -130,9 +132,10 @@ class Asked:
         return self._read()[2]
 
     def with_texts(self, texts: Sequence[str]) -> Asked:
-        """Return the request with new texts, in the order of `self.texts`.
+        """Return a copy of the request in which the items of `texts` replace those of `self.texts`, in the same order.
 
-        A field of the body without a changed text keeps its bytes. Raises `ValueError` if the number of texts is wrong.
+        A field of the body keeps its bytes if none of its texts is changed. Raises `ValueError` if the number of texts
+        is wrong.
         """
         data, places, old = self._read()
         changes = [(place.path, new) for place, text, new in zip(places, old, texts, strict=True) if new != text.text]
@@ -187,7 +190,7 @@ class Reply:
 
 
 class Hold(NamedTuple):
-    """A result of the method `text` that holds back the end of the text until the next piece comes.
+    """A text whose end a filter keeps back. The gateway sends `text` now, and puts `rest` before the next piece.
 
     >>> Hold("the fal", rest="con").rest
     'con'

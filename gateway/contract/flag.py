@@ -70,13 +70,14 @@ OPAQUE: Final = "opaque"
 """The dialect of bodies that are forwarded and never translated. The gateway only records the reported tokens."""
 
 BY_REGION: Final = "by region"
-"""The value of `price_list` for an API whose prices differ by region."""
+"""The value of `price_list` for an API whose prices differ by region. The configuration must then name a price list."""
 
 COUNT_TOKENS: Final = "count_tokens"
 """The operation that counts the tokens of a prompt.
 
-`Decoder.whole` returns the provider's reply as `{"input_tokens": N}`. `Encoder.whole` converts this JSON to the reply
-to the client. So the reply needs no translator."""
+No translator is needed: `Decoder.whole` reduces the provider's reply to `{"input_tokens": N}`, and `Encoder.whole`
+turns this JSON into the reply to the client.
+"""
 
 START_JOB: Final = "start_job"
 """The operation that starts a job, such as a batch, whose work begins after the reply.
@@ -87,12 +88,12 @@ would start a second job."""
 READ_JOB: Final = "read_job"
 """The operation that reads the state of one job.
 
-The request names no model. Therefore the meter must read the job's model from the provider's reply (`Facts.model`). The
-caller gets the reply only if this model is granted.
+The request does not name the job's model, but the reply does. The meter must report this model (`Facts.model`), because
+the caller gets the reply only if the caller's grants include the model.
 """
 
 STOP_JOB: Final = "stop_job"
-"""The operation that stops one job. The gateway first reads the job (`READ_JOB`) to find the job's model."""
+"""The operation that stops one job. The gateway reads the job first (`READ_JOB`) to learn the job's model."""
 
 LIST_JOBS: Final = "list_jobs"
 """The operation that lists the jobs of all callers. Only admins may use it."""
@@ -158,7 +159,9 @@ class Flag(FlagFacts, Protocol):
         """
 
     def limit(self, request: ClientRequest) -> int | None:
-        """Return the request's limit on output tokens, or None without a limit. Estimates of cost use this number.
+        """Return the largest number of output tokens that the request allows, or None if it sets no limit.
+
+        The gateway uses this number to estimate the cost.
 
         >>> def limit(request):
         ...     return json_api.limit_of(request, "max_tokens")
@@ -167,11 +170,11 @@ class Flag(FlagFacts, Protocol):
         """
 
     def dialect_for(self, caps: Caps) -> str:
-        """Return the dialect of requests to a model with these capabilities.
+        """Return the dialect (format of bodies) of requests to a model with these capabilities.
 
-        The result is one of `dialects`. If models of this API have different dialects, the result for an unknown model
-        is `opaque`: the gateway then passes bodies through unchanged. The gateway keeps the result until the
-        configuration is reloaded.
+        The result is one of `dialects`. If the dialect depends on the model, and the model is unknown, the result is
+        `opaque`. The gateway then passes bodies through unchanged. The gateway keeps the result until the configuration
+        is reloaded.
 
         >>> dialects = ("acme_text", "acme_chat")
         >>> def dialect_for(caps):
@@ -181,13 +184,13 @@ class Flag(FlagFacts, Protocol):
         """
 
     def steps(self, request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
-        """Yield the requests, downloads and computations that must be done before `build`.
+        """Return a generator of the requests, downloads and computations that must be done before `build`.
 
-        - `yield` returns the reply to a request or download, or the result of a computation.
-        - The generator returns the request to continue with. It may instead return a reply, such as an estimate. Then
-          the provider is not called.
+        - Each `yield` returns the reply to the request or download, or the result of the computation.
+        - At its end, the generator returns the client's request, changed or not. It may instead return a reply, such as
+          an estimate. Then the provider is not called.
         - The generator runs on the event loop, so it must not loop over a body. It yields such work as a computation.
-        - If there is nothing to do, return the request itself and not a generator. This takes less time.
+        - If nothing has to be done, return the request itself instead of a generator. This takes less time.
         - The steps of the client's API format run first. The steps of the provider's API format run after the
           translation. If both formats are the same, the steps run once.
 
@@ -230,11 +233,11 @@ class Flag(FlagFacts, Protocol):
         """
 
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-        """Return a changed request to send after the provider has refused `request`, or None to send none.
+        """Return a changed request in place of one that the provider refused, or None to send no other request.
 
-        - `request.without` has the names of features that `build` leaves out. In a changed request, it may have more
-          names.
-        - If the provider refuses a changed request too, the gateway calls `retry` again. From the second changed
+        - `problem` is the provider's error.
+        - `request.without` has the names of features that `build` leaves out. The changed request may add names to it.
+        - If the provider refuses the changed request too, the gateway calls `retry` again. From the second changed
           request on, each one must add at least one name to `without`.
         - The gateway sends at most five changed requests in one attempt.
         - If the provider accepts a changed request, later calls of the same model leave out the same features.
@@ -249,14 +252,11 @@ class Flag(FlagFacts, Protocol):
         """
 
     def advice(self, problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> str:
-        """Return advice for the user or an administrator about a refused request.
+        """Return advice to append to the provider's error message, or "" to append nothing.
 
-        Return "" if the error says enough.
-
-        The gateway calls this for a refusal with a status of 400 to 499, if the request is not sent again. It appends
-        the advice to the error's message. `offers` are the models that the caller may use, except the models to which
-        the call was sent. If the provider's error does not say where a model can be called, the advice can name a model
-        of `offers`.
+        The advice is for the user or an administrator. The gateway calls this function if the provider's status is 400
+        to 499 and the request is not sent again. `offers` are the models that the caller may use, without those to
+        which the call was sent. For example, the advice can name a provider of `offers` that has the model.
 
         >>> def advice(problem, target, offers):
         ...     if problem.native != "no_such_model":
@@ -268,11 +268,11 @@ class Flag(FlagFacts, Protocol):
         """
 
     def stream_type(self, request: ClientRequest) -> str:
-        """Return the content type of a stream, both from the provider and to the client.
+        """Return the content type of a stream. It is the same from the provider and to the client.
 
-        A plugin defines this function only if the type depends on the request. Any other plugin defines `content_type`.
-        If the type is `application/json`, the stream is a JSON array, and an error reply to the request is an array
-        with one item.
+        A plugin defines this function only if the content type depends on the request. Any other plugin defines the
+        value `content_type`. If the type is `application/json`, the stream is a JSON array. Then an error reply is an
+        array too, with one item.
 
         >>> def stream_type(request):
         ...     return "application/json" if "array" in request.query else "text/event-stream"
@@ -281,7 +281,9 @@ class Flag(FlagFacts, Protocol):
         """
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
-        """Return the problem that a provider's reply reports, or None. Even a reply with status 200 can report one.
+        """Return the problem that a provider's reply reports, or None if the reply reports none.
+
+        Even a reply with status 200 can report a problem.
 
         >>> def problem(head, body):
         ...     if head.status == 418:
@@ -336,7 +338,7 @@ class Flag(FlagFacts, Protocol):
         """
 
     def output_bytes(self, event: Event) -> int:
-        """Return the number of bytes of the model's text, thinking and tool arguments in this event.
+        """Return the number of bytes that the model wrote in this event: text, thinking and tool arguments.
 
         If a stream ends before the provider reports tokens, the gateway estimates the cost from these numbers. Raises
         `BadFrame` for an event that is not JSON.
@@ -357,10 +359,10 @@ class Flag(FlagFacts, Protocol):
         """
 
     def reply_headers(self, request_id: str, usage: Usage | None) -> dict[str, str]:
-        """Return the headers that clients of this API expect in every reply.
+        """Return headers to add to a reply, because the clients of this API expect them.
 
-        The gateway does not replace a header that the reply already has. `usage` has the reported tokens. It is None
-        for a stream, and for a reply that is forwarded unchanged.
+        A header that the reply already has is kept. `usage` has the reported tokens. It is None for a stream, for an
+        error, and for a reply that is forwarded unchanged.
 
         >>> def reply_headers(request_id, usage):
         ...     return {"acme-request-id": request_id}

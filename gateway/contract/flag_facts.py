@@ -1,4 +1,6 @@
-"""The facts about an API format that its plugin (a compatibility flag) declares. They are the same for every call."""
+"""The facts that a compatibility flag (the plugin of one API format) declares about its API. They are the same for
+every call.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ class FlagFacts(Protocol):
 
     @property
     def accepts(self) -> tuple[tuple[str, str], ...]:
-        """The requests of other API formats that providers of this API accept unchanged.
+        """Requests of other API formats that the providers of this API accept unchanged.
 
         Each item is a pair of an API format and an operation.
 
@@ -52,10 +54,10 @@ class FlagFacts(Protocol):
 
     @property
     def slow_marks(self) -> tuple[bytes, ...]:
-        """Byte strings whose presence in a large body means that `build` is slow, because it decodes large fields.
+        """Byte strings that mark large fields in a body, which `build` decodes slowly.
 
-        For such a body, `build` runs in a worker process. If the request was translated, `build` runs in a worker
-        process for every large body.
+        A large body with such a byte string is built in a worker process. If the request was translated, every large
+        body is built in a worker process.
 
         >>> slow_marks = (b'"document"',)
         """
@@ -92,10 +94,10 @@ class FlagFacts(Protocol):
 
     @property
     def price_list(self) -> str:
-        """The name of the price list that applies to providers with this API. The configuration can name another list.
+        """The name of the price list for providers with this API. The configuration can name another list.
 
-        The value is "" if there is no such list, because many companies offer this API at different prices. It is
-        `BY_REGION` if prices differ by region, so that the configuration must name the list.
+        The value is "" if no list fits, because many companies offer this API at different prices. The value is
+        `BY_REGION` if prices differ by region. The configuration must then name the list.
 
         >>> price_list = "openai"
         """
@@ -115,9 +117,9 @@ class FlagFacts(Protocol):
         """
 
     def base_url_fault(self, url: str) -> str:
-        """Return a warning for users about a wrong base URL of a provider, or "" if `url` is right.
+        """Return a warning about a provider's wrong base URL, or "" if `url` is right.
 
-        The warning says how to correct the URL.
+        The warning also says how to correct the URL.
 
         >>> def base_url_fault(url):
         ...     return 'end the address before "/acme"' if url.endswith("/acme") else ""
@@ -129,7 +131,7 @@ class FlagFacts(Protocol):
     def client_api(self) -> ClientApi | None:
         """Facts about the API's clients, for the error message about a wrong base URL.
 
-        If the value is None, there is no such message.
+        Without these facts, no such message is sent.
 
         >>> client_api = ClientApi(bases=("/acme/v1",), setting="ACME_BASE_URL")
         """
@@ -162,12 +164,13 @@ class FlagFacts(Protocol):
         """
 
     def discover_models(self, host: str) -> ModelSearch | None:
-        """Return a search for the models of a provider, or None if the API has no list of models.
+        """Return a search for the models of a provider. Return None if the API has no list of models.
 
-        - The gateway searches at its start, after a reload and every hour, if a provider has `"models": "discover"`.
+        - The gateway searches the models of each provider with `"models": "discover"`: at its start, after a reload and
+          every hour.
         - `host` is the host in the provider's base URL, in lower case.
-        - The search's generator (`ModelSearch.pages`) raises `BadFrame` if a reply is no list.
-        - The check of a configuration calls this function too, to see whether it returns None.
+        - The search's generator (`ModelSearch.pages`) raises `BadFrame` if a reply is no list of models.
+        - The gateway also calls this function when it checks a configuration, to learn whether the API has a list.
 
         >>> def discover_models(host):
         ...     return ModelSearch(pages())

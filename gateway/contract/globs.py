@@ -1,7 +1,7 @@
-"""Patterns for names of the form "provider/model", as grants use them.
+"""Patterns for names of the form "provider/model". Grants (rules about who may use which models) contain such patterns.
 
 - `*` matches any text without "/". `**` between slashes matches any number of segments, even none.
-- A model's id may contain "/". An ARN does, so `bedrock/**` matches the ARN, and `bedrock/*` does not.
+- A model's id may contain "/", as an ARN does. So `bedrock/**` matches an ARN, and `bedrock/*` does not.
 - `access/grants.py` decides which callers may use a model.
 """
 
@@ -21,7 +21,7 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def covers_provider(pattern: str, provider: str) -> bool:
-    """Return whether the pattern can match a model of the provider.
+    """Return whether a pattern for "provider/model" can match any model of the provider.
 
     >>> globs.covers_provider("acme/*", "acme"), globs.covers_provider("acme/*", "bedrock")
     (True, False)
@@ -37,9 +37,8 @@ def _segment_matches(pattern: str, text: str) -> bool:
 def _glob(pattern: Sequence[str], text: Sequence[str], star: str, same: Callable[[str, str], bool]) -> bool:
     """Return whether the items of `text` match the items of `pattern`.
 
-    The item `star` matches any number of items. Any other item of `pattern` matches one item of `text`, if `same`
-    returns true for the two. After a mismatch, only the last star is tried again, so the time never grows
-    exponentially.
+    The item `star` of the pattern matches any number of items. Any other item matches one item of `text` for which
+    `same` returns true. After a mismatch, only the last star is tried again, so the time never grows exponentially.
     """
     at = seen = resume = 0
     last_star = -1

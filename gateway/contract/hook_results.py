@@ -1,7 +1,7 @@
-"""Checks of the results of plugins' hooks, and of the errors that hooks raise.
+"""Checks of the results that plugins' hooks return, and of the errors that hooks raise.
 
-A check raises `WrongResult` for a wrong result. It examines types, statuses, headers and numbers of tokens. The code
-that uses a result relies on this check. `result_values.py` has the checks of single values.
+A check raises `WrongResult` for a wrong result. It examines types, statuses, headers and numbers of tokens, so that the
+rest of the gateway can rely on them. `result_values.py` has the checks of single values.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from gateway.contract.session_ids import SessionIds
 
 
 def is_valid_error(error: GatewayError) -> bool:
-    """Return whether the attributes of `error`, which a plugin raised, have the right types."""
+    """Return whether an error that a plugin raised has attributes of the right types."""
     if not is_problem(getattr(error, "problem", None)):
         return False
     if not isinstance(error, UpstreamFailed):
@@ -135,7 +135,7 @@ def _step(result: Any) -> None:
 
 
 def _step_result(result: Any) -> None:
-    """Check the value that the generator of a plugin's hook `steps` returns at its end."""
+    """Check the request or the reply that the generator of the hook `steps` returns at its end."""
     if not isinstance(result, StepResponse):
         _client_request(result)
         return
@@ -153,7 +153,7 @@ def _search(result: Any) -> None:
 
 
 def _models(result: Any) -> None:
-    """Check the value that the generator of a `ModelSearch` returns at its end: the list of models."""
+    """Check the list of models that the generator of a `ModelSearch` returns at its end."""
     require(isinstance(result, Sequence), result, "a sequence of DiscoveredModel")
     for model in result:
         require(isinstance(model, DiscoveredModel), model, "DiscoveredModel for each model")
@@ -162,7 +162,9 @@ def _models(result: Any) -> None:
 
 
 class Checks(NamedTuple):
-    """The checks of a plugin's generator: one for each value that it yields, and one for the value that it returns."""
+    """Two checks for a generator of a plugin: `yielded` for each value that it yields, and `result` for the value that
+    it returns.
+    """
 
     yielded: Callable[[Any], None]
     result: Callable[[Any], None]
@@ -250,7 +252,7 @@ _INTEGERS: Final = frozenset({int})
 
 
 def _nothing(result: Any) -> None:
-    """Raise `WrongResult` for an awaitable, because nobody would await it. Ignore any other result."""
+    """Raise `WrongResult` if a hook that must return nothing returns an awaitable. Ignore any other result."""
     require(not inspect.isawaitable(result), result, "None")
 
 

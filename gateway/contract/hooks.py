@@ -37,9 +37,10 @@ V = TypeVar("V")
 SLOW_SECONDS: Final = 0.1
 """Seconds for which a hook may block the event loop without a warning. asyncio's debug mode has the same limit."""
 MAX_CAUSE: Final = 300
-"""Maximum number of characters of a plugin's exception that are logged, apart from its traceback."""
+"""Maximum number of characters that are logged of a plugin's exception. The traceback does not count."""
 SHOWN_FRAMES: Final = 10
-"""Number of innermost frames in the traceback of a failure. A recursion could have a thousand frames."""
+"""Number of frames that the traceback of a failure shows. They are the innermost ones. A recursion could have a
+thousand."""
 
 
 class HookTooSlow(BaseException):
@@ -51,10 +52,10 @@ def _ignored(_hook: Hook, _seconds: float, _place: str) -> None:
 
 
 class Hook:
-    """One hook of one plugin: a function of the plugin, or a method of the objects that the plugin makes.
+    """One hook of one plugin: a function of its module, or a method of the objects that such a function returns.
 
-    A function of the plugin is in `function`, and `call(*args)` calls it. A method of an object is not stored here,
-    because each object has its own method. The caller passes the bound method: `run(meter.facts)`.
+    A function of the module is in `function`, and `call(*args)` calls it. A method is not stored here, because each
+    object has its own method. The caller passes the bound method, as in `run(meter.facts)`.
     """
 
     __slots__ = (
@@ -105,7 +106,7 @@ class Hook:
         return function if self.is_default else partial(self.run, function)
 
     def run(self, function: Callable[..., R], *args: Any) -> R:
-        """Return `function(*args)`.
+        """Call `function(*args)` as this hook, and return its result.
 
         Raises `PluginFailed` if the result has a wrong type, or if the function raises anything but a `GatewayError`.
         """
@@ -125,9 +126,10 @@ class Hook:
         return result
 
     def piece(self, function: Callable[[str, str, bool], R], kind: str, piece: str, last: bool) -> R:
-        """Return `function(kind, piece, last)`, the result of a filter for a piece of text.
+        """Return `function(kind, piece, last)`: a piece of text as a filter has changed it.
 
-        Most results are `piece` itself, so only other results are checked. Raises `PluginFailed` as `run` does.
+        The result is not checked if it is `piece` itself, because this is the most common case. Raises `PluginFailed`
+        as `run` does.
         """
         began = perf_counter()
         try:
@@ -145,10 +147,10 @@ class Hook:
         return result
 
     def read(self, read: Callable[[Any, Event], R], event: Event) -> R:
-        """Return `read(values, event)`, where `values` is the result of the hook's function for the event.
+        """Return `read(values, event)`. `values` is the iterable that the hook's function returns for the event.
 
-        `read` iterates over `values`, which runs the plugin's code. So an exception within `read` counts as a failure
-        of the plugin. Raises `PluginFailed` as `run` does.
+        If `values` is a generator, the plugin's code runs while `read` iterates over it. So an exception within `read`
+        counts as a failure of the plugin. Raises `PluginFailed` as `run` does.
         """
         function = self.function
         assert function is not None
@@ -199,8 +201,9 @@ class Hook:
     def listed(
         self, function: Callable[[V], Iterable[Event]], values: Iterable[V]
     ) -> tuple[list[Event], GatewayError | None]:
-        """Call `function` with each value until a call fails. Return all events before the failure, and the failure or
-        None.
+        """Call `function` with each value until a call fails.
+
+        Return the list of all events before the failure, and the error. The error is None if no call fails.
         """
         events: list[Event] = []
         fault = None
@@ -222,11 +225,11 @@ class Hook:
     def feed(
         self, feed: Callable[[Event], Any], events: Sequence[Event], tolerated: type[GatewayError] | None
     ) -> tuple[int, GatewayError | None]:
-        """Call `feed` with each event until a call fails. An error of the type `tolerated` is ignored: it is no
-        failure.
+        """Call `feed` with each event until a call fails. A call with an error of the type `tolerated` does not count
+        as failed.
 
-        Return the number of events before the failure, and the error. If no call fails, return the number of all events
-        and None.
+        Return the number of events before the failed call, and the error. If no call fails, return the number of all
+        events and None.
         """
         for at, event in enumerate(events):
             try:
@@ -253,10 +256,10 @@ class Hook:
         return result
 
     def total(self, events: Sequence[Event]) -> tuple[int, int, GatewayError | None]:
-        """Call the hook with each event until it fails, and add up the returned numbers.
+        """Call the hook with each event until a call fails, and add up the returned numbers.
 
-        Return the sum, the number of events before the failure, and the failure or None. An event for which the hook
-        raises `BadFrame` counts as 0.
+        Return the sum, the number of events before the failed call, and the error. The error is None if no call fails.
+        If the hook raises `BadFrame` for an event, the event counts as 0, and the next one follows.
         """
         function = self.function
         assert function is not None
@@ -274,7 +277,10 @@ class Hook:
         return total, len(events), None
 
     def joined(self, function: Callable[[Event], bytes], events: Iterable[Event]) -> tuple[bytes, GatewayError | None]:
-        """Call `function` with each event until it fails. Return the joined results, and the failure or None."""
+        """Call `function` with each event until a call fails.
+
+        Return the joined bytes of the calls before the failure, and the error. The error is None if no call fails.
+        """
         parts: list[bytes] = []
         fault = None
         began = perf_counter()
@@ -291,10 +297,10 @@ class Hook:
         return data, fault
 
     def advance(self, steps: Steps | ModelPages, value: Any, checks: Checks = OF_STEPS) -> tuple[Any, bool]:
-        """Send `value` into the generator `steps`.
+        """Resume the generator `steps` with `value`.
 
-        If the generator yields a value, return this value and False. If the generator ends, return its result and True.
-        Raises `PluginFailed` as `run` does.
+        If the generator yields, return the yielded value and False. If it ends, return its result and True. Raises
+        `PluginFailed` as `run` does.
         """
         began = perf_counter()
         try:
@@ -318,7 +324,9 @@ class Hook:
             raise self.failure(wrong, steps) from wrong
 
     def ran(self, seconds: float, function: Any = None) -> None:
-        """Count one call of the hook, which took `seconds`. If it was slow (`slow_seconds`), call `report_slow`."""
+        """Count one call of the hook, which took `seconds`. If it took more than `slow_seconds`, also call
+        `report_slow`.
+        """
         self.calls += 1
         self.seconds += seconds
         if seconds > self.slow_seconds:
@@ -328,10 +336,11 @@ class Hook:
         self.report_slow(self, seconds, definition(function or self.function))
 
     def failure(self, error: BaseException, function: Any) -> GatewayError:
-        """Return `error` if plugins may raise it here, and otherwise a `PluginFailed` that describes it.
+        """Return the error to raise for an exception in a plugin: the exception itself if the contract allows it, or
+        else a `PluginFailed` that describes it.
 
-        A plugin may raise a valid `GatewayError`, except in the hooks of `NEVER_REFUSES`. `error` was raised by
-        `function`, or by the check of its result.
+        The contract allows a valid `GatewayError`, except in the hooks of `NEVER_REFUSES`. `function` is the plugin's
+        function that raised `error` or returned a wrong result.
         """
         if isinstance(error, PluginFailed):
             return error
@@ -346,9 +355,10 @@ class Hook:
         return PluginFailed(self.plugin, self.name, cause, self._place(error.__traceback__, function), trace)
 
     def _place(self, trace: TracebackType | None, function: Any) -> str:
-        """Return the innermost file and line of the plugin's code in a traceback.
+        """Return the file and line in which the plugin failed. They come from the innermost frame of the plugin's code
+        in `trace`.
 
-        If the traceback has no such line, return the file and line in which `function` is defined.
+        If there is no such frame, return the file and line in which `function` is defined.
         """
         place = ""
         for frame, line in traceback.walk_tb(trace):
@@ -358,16 +368,18 @@ class Hook:
 
 
 def _is_cancelled() -> bool:
-    """Return whether the current task is being cancelled.
-
-    If it is not being cancelled, a `CancelledError` was raised by the plugin itself.
+    """Return whether the current task is being cancelled. If it is not, the plugin itself has raised the
+    `CancelledError`.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def running_hook(frame: FrameType | None) -> FrameType | None:
-    """Return the stack frame of the method of `Hook` that called the code in `frame`, or None if no hook called it."""
+    """Return the stack frame of the method of `Hook` that runs the plugin's code in `frame`.
+
+    Return None if no hook runs this code.
+    """
     own = frame
     while frame is not None and frame.f_code.co_filename != __file__:
         frame = frame.f_back
@@ -383,10 +395,9 @@ _GUARDS: Final = frozenset(
         Hook.joined, Hook.advance,
     )
 )  # fmt: skip
-"""Code objects of the methods of `Hook` that call plugins. By these, `running_hook` recognises the stack frames of the
-methods.
-"""
+"""Code objects of the methods of `Hook` that call plugins. `running_hook` compares stack frames with them."""
 NEVER_REFUSES: Final = frozenset(
     {"meter.facts", "error", "reply_headers", "encoder.ping", "encoder.fail", "seen", "seen_event", "filter.done"}
 )
-"""Hooks that must not raise a `GatewayError`, because it is too late for an error reply to the client."""
+"""Hooks that must not raise a `GatewayError`. They run when an error reply is no longer possible, or they make this
+reply."""

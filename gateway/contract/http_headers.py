@@ -9,21 +9,22 @@ from typing import Final
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """Pattern for a header's name (RFC 9110, 5.1)."""
 FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"})
-"""Headers for the framing and the destination of a message. Only the HTTP client sets them."""
+"""Names of headers about the connection, the destination and the length of a message. Only the HTTP client sets
+them."""
 SECRET_NAMED: Final = re.compile(
     r"auth|cookie|key|token|secret|passw|pwd|credential|signature|bearer|jwt", re.IGNORECASE
 )
-"""Pattern for names of headers and URL parameters whose values are never stored.
+"""Pattern for the names of headers and URL parameters that may contain secrets. Their values are never stored.
 
-The pattern for secrets in the log (`telemetry/log.py`) has fewer words. But clients choose the names of headers freely,
-and it is better to hide a harmless header than to store a key.
+Clients choose these names freely. So this pattern has more words than the one for secrets in the log
+(`telemetry/log.py`): it is better to hide a harmless header than to store a key.
 """
 
 MAX_HEADER_VALUE: Final = 256
 """Maximum number of characters of a recorded header's value. Longer values are cut, and end with "…"."""
 _MAX_READ: Final = 4 * MAX_HEADER_VALUE
-"""Maximum number of characters that are read from a value. It is larger than `MAX_HEADER_VALUE`, because a value may
-have much white space."""
+"""Maximum number of characters that `header_value` reads. It is larger than `MAX_HEADER_VALUE`, because `header_value`
+first removes repeated white space."""
 
 
 def header_value(value: str) -> str:

@@ -23,14 +23,16 @@ R = TypeVar("R")
 MAX_MODEL: Final = 2048
 """Maximum number of characters of a model's name. It is Bedrock's limit for `modelId` (botocore's service model)."""
 _UNNAMABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Control characters, line ends and lone surrogates. In a model's name, they would break a log line or a header."""
+"""Pattern for the characters that a model's name must not have: control characters, line ends and lone surrogates. They
+would break a log line or a header."""
 _SHOWN: Final = 100
 """Maximum number of characters of a model's name in the error message that refuses the name."""
 
 UNLIMITED: Final = 64_000
-"""Number of output tokens, with thinking, that is assumed for a request without an output limit.
+"""Number of output tokens, with thinking, that cost estimates assume for a request without an output limit.
 
-No Claude model writes more."""
+No Claude model writes more.
+"""
 
 
 def parse(
@@ -44,9 +46,9 @@ def parse(
 ) -> ClientRequest:
     """Return a client's request, parsed from its JSON body.
 
-    - `model` is the body's key for the model's name.
-    - `stream` is the body's key for a boolean: true if the client asks for a stream. `streams` is used if the key is
-      missing.
+    - `model` is the key of the model's name in the body.
+    - `stream` is the key of a boolean that is true if the client asks for a stream. If the body lacks this key,
+      `streams` is used instead.
 
     Raises `Refused` if a value is not valid.
 
@@ -116,7 +118,9 @@ def model_of(top: Members, member: str = "model") -> str:
 
 
 def model_name(name: str) -> str:
-    r"""Return a model's name unchanged. Raises `Refused` if the name is too long or has control characters.
+    r"""Return `name` unchanged if it is a valid name of a model.
+
+    Raises `Refused` if it is too long or has control characters.
 
     >>> json_api.model_name("small")
     'small'
@@ -135,13 +139,17 @@ def model_name(name: str) -> str:
 
 
 LARGE_BODY: Final = 1024 * 1024
-"""Minimum size in bytes of a body that is handled in a worker process.
+"""Minimum size in bytes of a body that is processed in a worker process.
 
-Handling a megabyte blocks the event loop for about 10 ms. Sending it to a worker process takes 3 ms."""
+Processing a megabyte on the event loop would block it for about 10 ms. Sending the megabyte to a worker process takes 3
+ms.
+"""
 
 
 def compute(request: ClientRequest, function: Callable[..., R], *args: Any) -> Generator[Work, Any, R]:
-    """Return `function(*args)`, for use in the hook `steps`. If the body is large, a worker process calls the function.
+    """Call `function(*args)` and return its result. The hook `steps` uses this with `yield from`.
+
+    If the request's body is large, a worker process calls the function.
 
     >>> def steps(request, target, drop):
     ...     data = yield from json_api.compute(request, json_api.json_object, request.top.body)
@@ -167,8 +175,8 @@ def limit(request: ClientRequest) -> int | None:
 def limit_of(request: ClientRequest, *names: str) -> int | None:
     """Return the largest integer among the named fields of the body, or None if no field is an integer.
 
-    If the body has several limits, the provider may use any of them. A value such as "16" counts as an integer
-    (`integer`).
+    The largest one is returned because the provider may use any of these fields as its limit. A value such as "16"
+    counts as an integer (`integer`).
 
     >>> json_api.limit_of(request, "max_tokens"), json_api.limit_of(request, "maxOutputTokens")
     (9, None)
@@ -218,7 +226,7 @@ class DecodedOnce(bytes):
         return lenient_json.loads(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return the class and the undecoded bytes, for pickling. The decoded value is not pickled."""
+        """Return the class and the bytes of the body, for pickling. The decoded value is not pickled."""
         return DecodedOnce, (bytes(self),)
 
 

@@ -19,8 +19,8 @@ _HALF: Final = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|[c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))"
 )
-"""Pattern for the escape of a lone half of a surrogate pair. The searched text must have no escaped backslashes
-(`_with_masks` replaces them).
+"""Pattern for the JSON escape of half a surrogate pair without its other half. It must not be used on a text with
+escaped backslashes (`_with_masks` replaces them).
 
 Both alternatives of the pattern begin with the same bytes, which makes the search fast.
 """
@@ -36,8 +36,8 @@ def loads(text: bytes | str, *, utf8: bool = False) -> Any:
     r"""Return the decoded value of a JSON text, with U+FFFD in place of each lone half of a surrogate pair.
 
     - By default, invalid UTF-8 is also replaced by U+FFFD, and a byte order mark is ignored (RFC 8259, 8.1). If `utf8`
-      is true, invalid UTF-8 and a byte order mark are errors.
-    - Raises `orjson.JSONDecodeError` if the text is not valid JSON for any other reason.
+      is true, both are errors.
+    - Raises `orjson.JSONDecodeError` if the text is not valid JSON.
 
     >>> lenient_json.loads(rb'"half \ud83d"')
     'half �'
@@ -110,8 +110,8 @@ def repaired(text: bytes) -> bytes:
 def without_surrogates(text: bytes) -> bytes:
     r"""Return JSON text that a strict parser accepts, because no escape in it is a surrogate.
 
-    Each `\ud` and `\uD` is replaced by `\ue`. So all offsets stay valid, but characters change. Use the result only to
-    find offsets. This function is faster than `repaired`.
+    Each `\ud` and `\uD` is replaced by `\ue`. This changes characters, but no offsets. So use the result only to find
+    offsets. This function is faster than `repaired`.
 
     >>> lenient_json.without_surrogates(rb'"half \ud83d"')
     b'"half \\ue83d"'

@@ -1,12 +1,11 @@
 """Shortens JSON text: the middle of each long string, such as the base64 of an image, is cut out.
 
-Searching or decoding the shortened text is fast, however large the media in a body are.
+So searching or decoding the text is fast, even if the body contains large media.
 
-- A run is a sequence of bytes without quotes and backslashes. The inner part of a run of at least `MIN_RUN` bytes is
-  cut out. The name of a field is much shorter than a run, so all names are still there.
-- A marker such as `~70000~` replaces the inner part. So if a run is outside of a string, as in a list of many numbers,
-  the shortened text is not valid JSON.
-- The cuts depend only on the runs. So the same string is shortened in the same way in every request of a chat.
+- A run is a sequence of bytes without quotes and backslashes. In each run of at least `MIN_RUN` bytes, a marker such as
+  `~70000~` replaces the inner part. Names of fields are much shorter, so all names are kept.
+- A long run can also be outside of a string, as in a list of many numbers. Then the shortened text is not valid JSON.
+- Equal strings are shortened equally in all requests of a chat, because the cuts depend only on the runs.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class Cut(NamedTuple):
     """A part that was cut out of a text."""
 
     start: int
-    """The offset of the part in the whole text."""
+    """The offset in the whole text at which the part that was cut out begins."""
     shortening: int
     """The number of bytes by which the cut shortens the text: the size of the part that was cut out, minus the size of
     the marker in its place.
@@ -43,7 +42,7 @@ class Shortened(NamedTuple):
     cuts: tuple[Cut, ...]
 
     def place(self, offset: int) -> int:
-        """Return the offset in the shortened text of the byte that is at `offset` in the whole text.
+        """Convert an offset in the whole text to the offset of the same byte in the shortened text.
 
         The byte must not have been cut out.
         """
@@ -63,9 +62,11 @@ class Shortened(NamedTuple):
             yield offset + left_out
 
     def replaced(self, start: int, end: int, value: bytes) -> Shortened:
-        """Return a copy in which `value` replaces the bytes from `start` to `end`, which are offsets in the whole text.
+        """Return the shortened form of the text that results from this change: `value` replaces the bytes from `start`
+        to `end`.
 
-        `value` is not shortened. `start` and `end` must not be inside a part that was cut out.
+        `start` and `end` are offsets in the whole text. They must not be inside a part that was cut out. `value` is not
+        shortened.
         """
         growth = len(value) - (end - start)
         text = self.text[: self.place(start)] + value + self.text[self.place(end) :]
@@ -76,9 +77,9 @@ class Shortened(NamedTuple):
 
 
 def shortened(text: bytes) -> Shortened | None:
-    """Return JSON text without the inner parts of its long runs, or None if the text has no long run.
+    """Return JSON text without the middles of its long runs, or None if no run is long.
 
-    A long run has at least `MIN_RUN` bytes, and neither quotes nor backslashes.
+    A run is a sequence of bytes without quotes and backslashes. It is long if it has at least `MIN_RUN` bytes.
 
     >>> long_strings.shortened(b'{"image": "' + b"A" * 100_000 + b'"}').text.count(b"A")
     2048
@@ -109,10 +110,9 @@ def shortened(text: bytes) -> Shortened | None:
 
 
 def text_size(body: bytes) -> int:
-    """Return the size in bytes of the shortened form of a JSON body (`shortened`).
+    """Return the size in bytes of a JSON body after its long strings are shortened (`shortened`).
 
-    If the shortened form is not valid JSON, as for a body with a list of many numbers, return the size of the whole
-    body.
+    Return the size of the whole body if the shortened body is not valid JSON, as for a list of many numbers.
     """
     short = shortened(body)
     if short is None:

@@ -36,8 +36,8 @@ _DATA: Final = Path(__file__).with_name("conversions.json")
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The information that a conversion loses. Of several possible conversions, the gateway uses the one with the
-    lowest `order`.
+    """The loss of a conversion, that is, the information that cannot be converted. If several conversions are possible,
+    the gateway uses the one with the lowest `order`.
     """
 
     order: int
@@ -47,7 +47,11 @@ class Loss:
 
 @cache
 def _data() -> tuple[Mapping[str, Loss], Mapping[str, Loss]]:
-    """Return two mappings: the loss of each `Way` that needs no translator, and the loss of each translator."""
+    """Return the losses in `conversions.json` as two mappings.
+
+    The keys of the first mapping are the names of each `Way` that needs no translator. The keys of the second mapping
+    are the names of translators.
+    """
     data = json.loads(_DATA.read_bytes())
     same = {name: Loss(**row) for name, row in data["same"].items()}
     return same, {name: Loss(**row) for name, row in data["conversions"].items()}
@@ -59,7 +63,10 @@ def is_known(translator: str) -> bool:
 
 
 def loss(way: Way, dialect: str, upstream: str, translator: Translator | None = None) -> Loss:
-    """Return the loss of a conversion between two dialects. `translator` is None unless `way` is `Way.TRANSLATED`."""
+    """Return the loss of a conversion from the client's `dialect` to the provider's dialect `upstream`.
+
+    `translator` is None unless `way` is `Way.TRANSLATED`.
+    """
     same, conversions = _data()
     if translator is None:
         return same[way]

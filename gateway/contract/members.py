@@ -2,8 +2,9 @@
 
 - The gateway changes a few keys of a body and must send all other bytes unchanged. Decoding and encoding the body would
   turn 1.0 into 1, lose digits of large integers, and take milliseconds for a body with images.
-- So the gateway finds the offsets of all keys and values once. A changed body is joined from slices of the old body.
-- A body may have lone halves of surrogate pairs. They are repaired only in decoded values (`lenient_json.py`).
+- So the gateway finds the offsets of all keys and values once. It makes a changed body from the new values and the
+  unchanged bytes between them.
+- A body may have lone halves of surrogate pairs. They are replaced only in decoded values (`lenient_json.py`).
 - All keys are treated alike, whatever they mean to an API.
 """
 
@@ -29,7 +30,8 @@ _END: Final = re.compile(rb"\s*}")
 MAX_MEMBERS: Final = 1_000
 """Maximum number of top-level keys. Real bodies have at most about fifty."""
 MAX_SMALL: Final = 64 * 1024
-"""Maximum size in bytes of a value that `Members.small` decodes, because decoding blocks the event loop."""
+"""Maximum size in bytes of a value that `Members.small` decodes. Decoding a larger value would block the event loop too
+long."""
 _SHOWN: Final = 100
 """Maximum number of characters of a key in an error message."""
 
@@ -41,7 +43,7 @@ class Members(Mapping[str, bytes]):
       provider might use the value that the gateway has not checked (agentrouter GHSA-4gph-2hhr-5mwg).
     - `has_halves` is true if the body has a lone half of a surrogate pair. Some providers refuse such a body.
     - `shortened` is the body without the inner parts of its long strings, such as the base64 of an image
-      (`long_strings.py`). To search for a field, use `mentions`, because a search in megabytes of base64 takes long.
+      (`long_strings.py`). `mentions` searches this shortened body, because a search in megabytes of base64 takes long.
 
     >>> top = Members(b'{"model": "small", "n": 1.0}')
     >>> top["n"], top.get("top_p"), top.decode("n"), top.small("model")
@@ -77,12 +79,16 @@ class Members(Mapping[str, bytes]):
     @overload
     def get(self, name: str, default: bytes | T) -> bytes | T: ...
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the undecoded value of a key, or `default`. This is faster than the method of `Mapping`."""
+        """Return the undecoded value of a key, or `default` if the key is missing.
+
+        This method is faster than the one of `Mapping`.
+        """
         span = self._spans.get(name)
         return default if span is None else self.body[span[1] : span[2]]
 
     def head(self, name: str, size: int) -> bytes:
-        """Return the first `size` bytes of the undecoded value of a key, without the inner parts of its long strings.
+        """Return the first `size` bytes of the undecoded value of a key. The long strings of the value are shortened
+        first.
 
         Return b"" if the key is missing.
         """
@@ -133,7 +139,7 @@ class Members(Mapping[str, bytes]):
     def mentions(self, text: bytes) -> bool:
         """Return whether the shortened body contains a text anywhere, such as the name of a field in quotes.
 
-        The same text is searched for only once.
+        The result is cached for each text.
         """
         found = self._mentioned.get(text)
         if found is None:
@@ -167,7 +173,7 @@ class Members(Mapping[str, bytes]):
     def replaced(self, name: str, value: bytes) -> Members:
         """Return a copy with another value for an existing key. `value` must be JSON, but this is not checked.
 
-        In the copy's `shortened`, long strings of the new value are not shortened.
+        The attribute `shortened` of the copy contains the whole new value, even if it has long strings.
         """
         _, start, end = self._spans[name]
         growth = len(value) - (end - start)
@@ -191,15 +197,15 @@ class Members(Mapping[str, bytes]):
 
 
 _Spans = dict[str, tuple[int, int, int]]
-"""The offsets of each top-level key, by the key: start of the key, start of its value, end of its value."""
+"""Three offsets for each top-level key: the start of the key, the start of its value, and the end of its value."""
 
 
 def _spans(body: bytes) -> tuple[_Spans, Shortened | None, bool]:
     """Return the offsets of all keys, the shortened body, and whether the body has lone halves of surrogate pairs.
 
-    The second value is None if the body has nothing to shorten. It is also None if the body has lone halves, a very
-    long key or a very long list of numbers. Raises `Refused` if the body is not a JSON object, has too many keys, or
-    has a key twice.
+    The shortened body has no inner parts of long strings. It is None if the body has no long strings or has lone
+    halves. It is also None if the shortening would change a key or break the JSON. Raises `Refused` if the body is not
+    a JSON object, has too many keys, or has a key twice.
     """
     try:
         raws = _DECODER.decode(body)
@@ -212,8 +218,8 @@ def _spans(body: bytes) -> tuple[_Spans, Shortened | None, bool]:
 
 
 def _short_spans(short: Shortened, raws: Mapping[str, msgspec.Raw]) -> _Spans | None:
-    """Return the offsets of all keys in the whole body. They are computed from the offsets in the shortened body,
-    because searching that is faster.
+    """Return the offsets of all keys in the whole body. The keys are searched in the shortened body, because this is
+    faster.
 
     `raws` has the keys of the whole body. Return None if the shortened body is not valid JSON or has other keys. Raises
     `Refused` if the body has too many keys, or has a key twice.
@@ -231,9 +237,9 @@ def _short_spans(short: Shortened, raws: Mapping[str, msgspec.Raw]) -> _Spans | 
 
 
 def _lenient_spans(body: bytes) -> _Spans:
-    """Return the offsets of all keys, as `_spans` does, for a body that has lone halves of surrogate pairs.
+    """Return the offsets of all keys of a body with lone halves of surrogate pairs, which msgspec does not decode.
 
-    Raises the same errors as `_spans`.
+    Raises `Refused` if the body is not a JSON object, has too many keys, or has a key twice.
     """
     whole = lenient_json.without_surrogates(body)
     try:
@@ -254,8 +260,8 @@ def _lenient_spans(body: bytes) -> _Spans:
 def _located(body: bytes, raws: Mapping[str, msgspec.Raw]) -> _Spans:
     """Return the offsets of all keys. `raws` has the keys and values that msgspec has read from the body.
 
-    If a key occurs twice, msgspec keeps only the last value. A comparison of `raws` with the body finds such a key.
-    Raises `Refused` for this key.
+    Raises `Refused` if the body has too many keys, or has a key twice. msgspec keeps only the last value of a repeated
+    key, so a comparison of `raws` with the body finds the key.
     """
     if len(raws) > MAX_MEMBERS:
         raise invalid(f"the body has {len(raws)} members at its top; at most {MAX_MEMBERS} are taken")
@@ -286,11 +292,11 @@ def _name(key: re.Match[bytes]) -> str:
 def _twice(body: bytes, at: int, passed: _Spans) -> Refused:
     """Return the error for a key that occurs twice in the body. The error names this key.
 
-    msgspec keeps only the last value of such a key. So at some offset, `at`, the body does not continue with the next
-    key or value that msgspec has kept. `passed` has the kept keys before this offset.
+    msgspec keeps only the last value of a repeated key. So from some offset on, the body differs from what msgspec has
+    read. This offset is `at`. `passed` has the keys before it.
 
     - If a key begins at `at`, this key is the repeated one.
-    - Otherwise the last key in `passed` is the repeated one. For example, msgspec keeps 1 as the value of `a` in the
+    - Otherwise the last key in `passed` is the repeated one. For example, msgspec reads 1 as the value of `a` in the
       body `{"a": 12, "a": 1}`. The 12 begins with this 1, so `at` is the offset of the 2.
     """
     key = _KEY.match(body, at)

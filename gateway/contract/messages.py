@@ -43,8 +43,8 @@ class Event:
 
     - `kind` is the name that the decoder gives to the event. It is "" for a comment.
     - `payload` is JSON in the dialect (format of bodies) of the API.
-    - `raw` is the provider's frame. A client with the same API format gets this frame. It gets nothing if `raw` is b"".
-    - For an event that the gateway made or changed, `raw` is None. Then the encoder writes the frame for the client.
+    - `raw` is the provider's frame, for clients with the same API format. If it is b"", these clients get nothing.
+    - If the gateway has made or changed the event, `raw` is None. Then the encoder writes the frame for the client.
 
     >>> Event("chunk", b'{"text": "hi"}', raw=b'data: {"text": "hi"}\n\n').data
     {'text': 'hi'}
@@ -152,9 +152,10 @@ class ClientRequest:
     stream: bool
     """True if the client asked for a stream."""
     without: tuple[str, ...] = ()
-    """Names of features, such as betas, that the provider refuses for this model.
+    """Names of features, such as betas, that the provider has refused for this model.
 
-    `build` must leave these features out of the request to the provider."""
+    `build` must leave these features out of the request to the provider.
+    """
     auto_cached: bool = False
     """True if the gateway has put cache marks, such as `cache_control`, into the body (`Flag.mark_cache`)."""
 
@@ -176,15 +177,15 @@ class Target:
     flag: str
     """The compatibility flag (plugin of an API format) that makes the request to the provider."""
     model: str
-    """The provider's name of the model."""
+    """The model's name at the provider."""
     dialect: str
     """The dialect of the request to the provider, as `Flag.dialect_for` returned it."""
     caps: Caps
     options: Any = NO_OPTIONS
     """The configured options, an instance of the plugin's class `Options`."""
     base: str = ""
-    """The model's id, if `model` is a name that does not contain the id, such as an ARN. It comes from the
-    configuration. It is "" for any other `model`.
+    """The model's id, if `model` is another name of the model, such as an ARN without the id. The configuration has
+    this id. The value is "" if `model` contains the id itself.
     """
     host: str = ""
     """The host in the provider's base URL, in lower case."""
@@ -204,8 +205,7 @@ class UpstreamRequest:
     query: str = ""
     headers: Headers = field(default_factory=dict)
     subdomain: str = ""
-    """The label that replaces the first label of the provider's host for this request. It is "" if the host is not
-    changed.
+    """A label that replaces the first label of the provider's host for this request. If it is "", the host is kept.
 
     `ModelSearch.subdomain` has an example.
     """
@@ -213,10 +213,10 @@ class UpstreamRequest:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A download of a file from a URL in the client's request. `steps` yields it.
+    """A download of a file from a URL in the client's request. The hook `steps` yields it.
 
-    - `steps` gets a `StepResponse` with status 200 and the host's `content-type`.
-    - If the download fails or the URL is not allowed, the client gets an error that names `param`.
+    - The `yield` returns a `StepResponse` with status 200 and the `content-type` that the host sent.
+    - If the download fails or the URL is not allowed, the client gets an error that names the field `param`.
     - In one call, the same URL is downloaded only once.
 
     >>> Fetch("https://example.com/cat.png", max_bytes=1_000_000, param="image").param
@@ -228,7 +228,9 @@ class Fetch:
     param: str = ""
     """The field of the client's request that has the URL."""
     ahead: tuple[Fetch, ...] = ()
-    """The downloads that `steps` will yield after this one. The gateway starts them together with this one."""
+    """Downloads that the hook `steps` will yield later. The gateway starts them together with this download, so that
+    all run at the same time.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,4 +275,4 @@ class Head:
 
 
 Steps = Generator[UpstreamRequest | Fetch | Work, Any, ClientRequest | StepResponse]
-"""The generator that the hook `Flag.steps` returns."""
+"""A generator that the hook `Flag.steps` returns. It yields requests, downloads and computations."""

@@ -24,8 +24,7 @@ _RELEASED_UNIX: Final = 1767225600
 
 @dataclass(frozen=True, slots=True)
 class ModelList:
-    """A list of models for clients. `path` is the path of the list. The path of the entry of one model is `path` with
-    `/NAME`.
+    """A list of models that clients can request at `path`. At `path/NAME`, they can request the entry of one model.
 
     >>> ModelList("/acme/v1/models", headers=("x-acme-version",)).path
     '/acme/v1/models'
@@ -33,10 +32,11 @@ class ModelList:
 
     path: str
     headers: tuple[str, ...] = ()
-    """Names of headers, in lower case, that only the clients of this API send.
+    """Names of headers, in lower case, by which the gateway recognises the clients of this API.
 
     If several flags (plugins of API formats) have a list at the same path, a client gets the list whose `headers` are
-    in its request. A client without such headers gets the list whose `headers` are ()."""
+    in its request. A client without such headers gets the list whose `headers` are ().
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +56,19 @@ class ListedModel:
     flags: frozenset[str]
     """The compatibility flags (API formats) of all providers that have the model."""
     endpoints: tuple[str, ...]
-    """The paths of requests to the model. In a path with the model's name, `{model}` stands for this name."""
+    """The paths at which clients can call the model. `{model}` in a path stands for the model's name."""
     alias_of: tuple[str, ...] = ()
     """The models of an alias, each as `provider/model`. The value is () if `name` is not an alias."""
     prices: Mapping[str, str] | None = None
-    """The prices of one token in USD, with the keys of Aperture's API. The value is None if they are unknown."""
+    """The prices of one token in USD. The keys are those of Aperture's API. The value is None if the prices are
+    unknown.
+    """
     needs_own_key: bool = False
     """True if the caller must send the provider's API key."""
     max_output: int = 0
     """The maximum number of output tokens. It is 0 if it is unknown."""
     base: str = ""
-    """The model's id, if `name` is an alias, or a name without the id, such as an ARN. It is "" otherwise."""
+    """The model's id, if `name` is an alias, or an ARN that does not contain the id. It is "" for any other name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,9 @@ class OfferedModel:
     provider: str
     """The provider's key in the configuration."""
     model: str
-    """The provider's name of the model."""
+    """The model's name at the provider."""
     base: str
-    """The model's id, if `model` is a name without the id, such as an ARN. Otherwise it is `model`."""
+    """The model's id. It equals `model`, unless `model` is a name without the id, such as some ARNs."""
     host: str
     """The host in the provider's base URL, in lower case."""
 
@@ -98,18 +100,17 @@ class DiscoveredModel:
     name: str
     """The name of the model in requests."""
     base: str = ""
-    """The model's id, if `name` is another name of the model. It is "" otherwise. Price and capabilities depend on the
-    id.
-    """
+    """The model's id, on which price and capabilities depend. It is "" if `name` itself is the id."""
 
 
 ModelPages = Generator[UpstreamRequest, StepResponse, Sequence[DiscoveredModel]]
-"""A generator that yields requests for a list of models, receives the replies, and returns the models."""
+"""A generator of requests for a provider's list of models. Each `yield` returns the reply, and the generator returns
+the models."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSearch:
-    """A search for the models of a provider.
+    """A search for the models of a provider. It requests the provider's own list of models.
 
     >>> def pages():
     ...     reply = yield UpstreamRequest("GET", "/v1/models", b"")
@@ -119,15 +120,17 @@ class ModelSearch:
     """
 
     pages: ModelPages
-    """A generator that yields requests and returns the models. Each `yield` returns the reply to its request.
+    """A generator that yields requests and returns the models. Each `yield` returns the successful reply to the
+    request.
 
-    An error reply ends the search, and the generator does not get this reply."""
+    An error reply ends the search, and the generator does not get this reply.
+    """
     subdomain: str = ""
-    """The label that replaces the first label of the provider's host for the requests of the search. It is "" if the
-    host is not changed.
+    """A label that replaces the first label of the provider's host in the requests of the search. If it is "", the host
+    is kept.
 
-    For example, if the provider's host is `models.us.example.com`, the label `lists` sends the requests to
-    `lists.us.example.com`. The path of the provider's base URL is not used for these requests.
+    For example, the label `lists` turns the host `models.us.example.com` into `lists.us.example.com`. If there is a
+    label, the path of the provider's base URL is not used for these requests.
     """
 
 
@@ -159,7 +162,7 @@ def model_entry(model: ListedModel) -> bytes:
 def _entry(model: ListedModel) -> dict[str, Any]:
     """Return the JSON object of one model in a list.
 
-    It has no key `pricing` if the prices are unknown, because null is not allowed.
+    If the prices are unknown, the object has no key `pricing`, because null is not allowed.
     """
     metadata: dict[str, Any] = {
         "provider": {

@@ -2,8 +2,8 @@
 
 - All requests of a chat have the same opening. So the gateway assigns calls with the same opening to one session.
 - Only texts are read. Fields such as `cache_control` are ignored, because they change from request to request.
-- Only the first `WINDOW` bytes of a field are read, so a large body takes no more time. Long strings without escapes,
-  such as the base64 of an image, are shortened (`long_strings.py`).
+- Before a field is read, its long strings without escapes, such as the base64 of an image, are shortened
+  (`long_strings.py`). Then only the first `WINDOW` bytes are read, so reading a large body takes no longer.
 - `chat` reads the fields `system` and `messages`. It is the default hook of compatibility flags (plugins of API
   formats). A flag whose API has other fields calls `of_turns`:
 
@@ -21,13 +21,15 @@ from typing import Any, Final
 from gateway.contract.members import Members
 
 WINDOW: Final = 1024 * 1024
-"""Maximum number of bytes that are read from one field of a request's body. Reading them takes less than 30 ms."""
+"""Maximum number of bytes of one field in which the opening is searched. Reading them takes less than 30 ms."""
 MAX_ITEMS: Final = 1_000
-"""Maximum number of messages in which the opening is searched. Also the maximum number of blocks read from a message.
+"""Maximum number of messages in which the opening is searched, and of blocks that are read from one message.
 
-In real chats, only a few system messages precede the first user message. Hostile requests could have millions."""
+In real chats, only a few system messages precede the first user message. Hostile requests could have millions.
+"""
 MAX_CUT: Final = 64 * 1024
-"""Maximum number of characters that are read from a message that does not end within the first `WINDOW` bytes."""
+"""Maximum number of characters that are read of a message whose end is not within the first `WINDOW` bytes of its
+list."""
 
 _GAP: Final = re.compile(r"[\s,]*")
 _DECODER: Final = json.JSONDecoder()
@@ -49,9 +51,9 @@ def chat(top: Members) -> Opening | None:
 
 
 def of_turns(top: Members, name: str, system: str = "") -> Opening | None:
-    """Return the opening of a chat whose turns are in the list `name`, or None if there is no user message.
+    """Return the opening of a chat whose messages are in the list `name`, or None if there is no user message.
 
-    `system` is a system prompt outside of the list. A turn without a role counts as a user message.
+    `system` is a system prompt that is not in the list. A message without a role counts as a user message.
 
     >>> openings.of_turns(Members(b'{"contents": [{"parts": [{"text": "hi"}]}]}'), "contents", "be brief")
     ('be brief', 'hi')
@@ -82,7 +84,7 @@ def text_of(top: Members, name: str) -> str:
 
 
 def _items(top: Members, name: str) -> Iterator[tuple[Any, str]]:
-    """Yield the first items of a list, each as a pair of the decoded value and its JSON text.
+    """Yield the first items of the list in the field `name`. Each item is a pair: the decoded value and its JSON text.
 
     Only the first `WINDOW` bytes of the list are read. If an item does not end within them, it counts as a user
     message. Its pair is `{"role": "user"}` and the first characters of its JSON.
@@ -113,7 +115,9 @@ def _gap(text: str, at: int) -> int:
 
 
 def _decoded(text: str, at: int) -> tuple[Any, int]:
-    """Return the JSON value at an offset, and the offset of its end. The end is -1 if the value is not valid."""
+    """Return the JSON value that begins at an offset, and the offset of its end. The end is -1 if the JSON is cut or
+    invalid.
+    """
     try:
         return _DECODER.raw_decode(text, at)
     except (ValueError, RecursionError):
@@ -124,7 +128,8 @@ def _decoded(text: str, at: int) -> tuple[Any, int]:
 def _text(value: Any, depth: int = 4) -> str:
     """Return the joined texts of a message or of its content, in any API format.
 
-    `depth` is the number of levels of lists and objects to search. No API format has texts below level 4.
+    `depth` is the number of levels of lists and objects that are searched. No API format has texts at a deeper level
+    than 4.
     """
     if isinstance(value, str):
         return value

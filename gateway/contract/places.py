@@ -7,18 +7,19 @@ This function is for a stream of `{"text": "…"}`:
     def places(event):
         yield Place(("text",))
 
-- A block is a sequence of texts in a stream, such as one answer, or the arguments of one tool call. Each block has a
-  name (`Place.block`).
-- For an event that ends a block, `places` also yields `End(name)`. A block without an `End` ends with the stream.
-- A name may be a tuple. `End("a")` also ends the block `("a", 0)`. `End(("a", 0))` also ends `("a", 0, 1)`.
+- In a stream, the texts that belong together form a block, such as one answer, or the arguments of one tool call. Each
+  block has a name (`Place.block`).
+- If an event ends a block, `places` also yields `End(name)`. A block without an `End` ends with the stream.
+- A name may be a tuple. An `End` also ends all blocks whose names begin with its own name: `End("a")` ends the block
+  `("a", 0)`, and `End(("a", 0))` ends the block `("a", 0, 1)`.
 - If one event ends a block and begins the next one, the `End` comes first. So the text that a filter holds back reaches
   the client before the text of the next block.
-- For a value that repeats a text in another form, such as log probabilities of its tokens, `places` yields a `Copy`. If
-  a filter changes the text, the gateway empties this value.
+- Some values repeat a text in another form, such as log probabilities of its tokens. For such a value, `places` yields
+  a `Copy`. If a filter changes the text, the gateway empties the value.
 
-Instead of yielding, `places` may return a tuple. For most events of a stream, this tuple can be a constant of the
-plugin. If a later event differs from an earlier one only in its text, the gateway may use the earlier tuple without
-calling `places` again. So the contents of a tuple must not depend on the text.
+Instead of yielding, `places` may return a tuple. This is faster, because the tuple can be a constant of the plugin. If
+two events differ only in their texts, the gateway may use the tuple of the first one for both. So a tuple must not
+depend on the texts.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ Kind = Literal["text", "thinking", "arguments"]
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
-    """The path of one text in a JSON value, and the facts that filters need about the text.
+    """The path of one text in a JSON value, with the facts about the text that filters need.
 
     >>> Place(("choices", 0, "delta", "content"), block=("choice", 0))
     Place(path=('choices', 0, 'delta', 'content'), kind='text', block=('choice', 0), repeats=False, role='')
@@ -51,18 +52,22 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     path: tuple[str | int, ...]
     """The keys and indexes that lead to the text, such as `("choices", 0, "delta", "content")`.
 
-    If the value is not a string but, say, an object with tool arguments, the text is the value's JSON."""
+    The value at the path may also be an object, such as the arguments of a tool call. Then the text is the object's
+    JSON.
+    """
     kind: Kind = "text"
     block: Hashable = ""
-    """The name of the block in the stream. The text continues the earlier texts of this block."""
+    """The name of the text's block. A block is a sequence of texts in a stream that belong together, such as one
+    answer.
+    """
     repeats: bool = False
-    """True if the text repeats the whole block, as in OpenAI's event `response.output_text.done`."""
+    """True if the text repeats all earlier texts of its block, as in OpenAI's event `response.output_text.done`."""
     role: str = ""
     """The author of a text in a request: `system`, `user`, `assistant` or `tool`. It is "" for any other text."""
 
 
 class End(msgspec.Struct, frozen=True, gc=False):
-    """The end of a block: no later event has a text of this block.
+    """The end of a block (a sequence of texts in a stream, `Place.block`). No later event has a text of this block.
 
     >>> End(("choice", 0)).block
     ('choice', 0)
@@ -72,9 +77,9 @@ class End(msgspec.Struct, frozen=True, gc=False):
 
 
 class Copy(msgspec.Struct, frozen=True, gc=False):
-    """The path of a value that repeats text in another form, such as log probabilities of each token.
+    """The path of a value that repeats a text in another form, such as log probabilities of its tokens.
 
-    If a filter changes text or holds text back, in this event or an earlier one, the gateway empties the value. A list
+    The gateway empties the value if a filter changes the text or holds it back, in this event or an earlier one. A list
     becomes `[]`, and any other value becomes null.
 
     >>> Copy(("choices", 0, "logprobs")).path
@@ -195,7 +200,7 @@ def empty(data: Any, path: Sequence[str | int]) -> None:
 
 
 def output_bytes(places: Places, event: Event) -> int:
-    """Return the number of bytes of the texts in an event. Texts that repeat a whole block do not count.
+    """Return the number of bytes of the texts in an event, without texts that repeat earlier ones (`Place.repeats`).
 
     >>> places.output_bytes(lambda event: [Place(("text",))], event("chunk", {"text": "hi"}))
     2

@@ -53,7 +53,7 @@ class Candidate:
 
 
 def candidates(folder: Path | None, installed: Sequence[tuple[Package, Sequence[EntryPoint]]]) -> Iterator[Candidate]:
-    """Yield the plugins of the gateway, of installed packages and of the folder."""
+    """Yield all modules that may be plugins: built-in ones, those of installed packages, and those in the folder."""
     for package in (_BUILT_IN, f"{_BUILT_IN}.translators", f"{_BUILT_IN}.filters"):
         path = importlib.import_module(package).__path__
         for info in pkgutil.iter_modules(path):
@@ -68,7 +68,8 @@ def candidates(folder: Path | None, installed: Sequence[tuple[Package, Sequence[
 
 
 def clashes(every: Sequence[Candidate]) -> Mapping[Candidate, Mistake]:
-    """Return a mistake for each plugin whose name is also the name of a plugin in another installed package.
+    """Return a mistake for each plugin of an installed package whose name a plugin of another installed package has
+    too.
 
     None of these plugins is used, so that a new package cannot replace the plugin of another package.
     """

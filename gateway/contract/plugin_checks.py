@@ -2,9 +2,9 @@
 
 Each mistake is reported with its file, its line and the correct form.
 
-- A `Kind` has the functions and values of one kind of plugin: compatibility flags (plugins of API formats),
-  translators, observers or filters. The functions come from the protocols of the contract, such as `Flag`. This module
-  has the rules for the values.
+- A `Kind` describes one kind of plugin: compatibility flags (plugins of API formats), translators, observers or
+  filters. It has the functions and values of these plugins. The functions come from a protocol of the contract, such as
+  `Flag`. This module has the rules for the values.
 - A plugin may choose the names of its functions' arguments, because the gateway passes arguments by position. But
   argument names that occur in the contract must be in the contract's order.
 - A name that is a misspelt hook, such as `smaples`, is a mistake, unless the plugin's code uses the name.
@@ -36,7 +36,7 @@ from gateway.contract.settings import Settings
 from gateway.contract.settings_fields import fields_by_key, is_secret
 
 MAX_SHOWN: Final = 80
-"""Maximum number of characters of a wrong value in a message."""
+"""Maximum number of characters of a wrong value that an error message quotes."""
 
 _NEVER_PASSED: Final = FRAMING | {"set-cookie", "keep-alive", "content-encoding"}
 """Reply headers that a plugin must not pass on. They describe the connection to the provider or set a cookie."""
@@ -50,7 +50,7 @@ class Mistake:
     message: str
     """The message, with the fault and a correction."""
     place: str = ""
-    """The file and the line. The value is "" if the plugin has no file."""
+    """The file and the line of the mistake. The value is "" if the plugin has no file."""
 
     def __str__(self) -> str:
         return f"{self.place and f'{self.place}: '}plugin {self.plugin}: {self.message}"
@@ -58,7 +58,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule for a value that a plugin's module defines, such as `dialects`."""
+    """A rule for a value that a plugin's module defines, such as `dialects`. `example` shows a right value."""
 
     example: str
     is_right: Callable[[Any], bool]
@@ -96,7 +96,7 @@ def kind_of(name: str, module: Any) -> Kind:
 
 
 def has_members(kind: Kind, module: Any) -> bool:
-    """Return whether a module defines at least one name, other than `api`, that this kind of plugin must define."""
+    """Return whether a module defines at least one of the names that this kind of plugin must define, except `api`."""
     return any(hasattr(module, member) for member in kind.required if member != "api")
 
 
@@ -121,7 +121,7 @@ def mistakes(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _own_rules(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
-    """Yield the mistakes against rules for one kind of plugin only, such as the rules for the routes of a flag."""
+    """Yield the mistakes that only this kind of plugin can have, such as wrong routes of a compatibility flag."""
     if kind is FLAG:
         yield from _routes(name, module)
         yield from _settings(name, "Options", module)
@@ -132,7 +132,9 @@ def _own_rules(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _missing(kind: Kind, member: str, module: Any) -> str:
-    """Return the message about a missing function or value. If the module has a similar name, the message quotes it."""
+    """Return the message about a missing function or value. If the module has a similar name, the message asks whether
+    that name was meant.
+    """
     own = [name for name, value in vars(module).items() if not name.startswith("_") and not inspect.isclass(value)]
     others = [name for name in own if name not in kind.members]
     similar = next((f'; did you mean it by "{name}"?' for name in get_close_matches(member, others, 1)), "")
@@ -153,7 +155,7 @@ def _no_plugin(module: Any) -> str:
 
 
 def _slips(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
-    """Yield a mistake for each public name in the module that is probably a misspelt optional function or value."""
+    """Yield a mistake for each public name that is probably a misspelling of an optional function or value."""
     if not isinstance(module, types.ModuleType):
         return
     lacking = [member for member in kind.members if member not in kind.required and not _is_own(module, member)]
@@ -168,16 +170,14 @@ def _slips(kind: Kind, name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _fits(kind: Kind, hook: str, value: Any) -> bool:
-    """Return whether a value or function of a module would be valid under the name `hook`."""
+    """Return whether a value or function of a module would be right if its name were `hook`."""
     if hook in kind.rules:
         return kind.rules[hook].is_right(value)
     return hook in kind.functions and not function_fault(hook, kind.functions[hook], value, may_wait=kind is FILTER)
 
 
 def _is_own(module: types.ModuleType, member: str) -> bool:
-    """Return whether a module defines a name. An imported function does not count, unless a submodule of this module
-    defines it.
-    """
+    """Return whether the module defines a name. An imported function counts only if it comes from a submodule."""
     value = getattr(module, member, None)
     home = getattr(value, "__module__", module.__name__) if inspect.isfunction(value) else module.__name__
     return value is not None and (home == module.__name__ or home.startswith(f"{module.__name__}."))
@@ -212,7 +212,7 @@ def _translator(name: str, module: Any) -> Iterator[Mistake]:
 
 
 def _settings(name: str, member: str, module: Any) -> Iterator[Mistake]:
-    """Yield a mistake if a plugin's settings have a field that cannot be written in the configuration."""
+    """Yield a mistake if a plugin's settings have a field that no configuration could set."""
     model: Any = getattr(module, member, None)
     try:
         if _are_options(model) and (_has_inner_secret(model.model_json_schema()) or _has_secret_without_key(model)):
@@ -226,17 +226,18 @@ def _settings(name: str, member: str, module: Any) -> Iterator[Mistake]:
 
 
 def _has_inner_secret(schema: Mapping[str, Any]) -> bool:
-    """Return whether a field has a secret inside of its value, such as in a list.
+    """Return whether a field contains a secret inside of its value, as a list of secrets does.
 
-    In such a place, the gateway does not replace `env:NAME` by the secret.
+    The gateway can replace `env:NAME` by a secret only if `env:NAME` is the whole value of a field.
     """
     fields = [*schema.get("properties", {}).values()]
     return _secrets_in(schema) > sum(_is_secret(form) for field in fields for form in (field, *field.get("anyOf", ())))
 
 
 def _has_secret_without_key(model: type[Settings]) -> bool:
-    """Return whether a field for a secret has no key of its own, but only a path of several keys (pydantic's
-    `AliasPath`).
+    """Return whether the configuration cannot set some secret field by a single key.
+
+    This is so if the field's only alias is a path of several keys (pydantic's `AliasPath`).
     """
     secrets = {name for name, info in model.model_fields.items() if is_secret(info.annotation)}
     return not secrets <= {*fields_by_key(model).values()}

@@ -1,4 +1,4 @@
-"""Finds conflicts between plugins: two plugins with the same route, or a translator for an unknown dialect."""
+"""Finds conflicts between plugins: two plugins with the same route, or a translator whose dialect no plugin has."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def claimed_routes(
 
 
 def _routes(flag: Any) -> Iterator[tuple[str, Route]]:
-    """Yield a pair for each route that no other flag may have: the name of the value that defines the route, and the
+    """Yield the routes that no other flag may have. Each item is a pair: the name of the value with the route, and the
     route.
 
-    The name is `routes`, or `model_lists` for the route of a list of models. Two kinds of lists are left out:
+    The name is `routes`, or `model_lists` for a list of models. Two kinds of lists are left out:
 
     - A list with `headers`. Several flags may have lists at one path if their headers differ.
     - A list of a flag without routes. Such a flag has no clients that could request the list.
@@ -61,8 +61,9 @@ def _key(method: str, path: str) -> tuple[str, str]:
 
 
 def unknown_dialects(name: str, module: Any, flags: Collection[Flag]) -> Iterator[Mistake]:
-    """Yield a mistake for each dialect (format of bodies) in a translator's name, if no compatibility flag has the
-    dialect.
+    """Yield a mistake for each dialect (format of bodies) in a translator's name that no compatibility flag has.
+
+    The name is the client's dialect, `__`, and the provider's dialect.
     """
     client, _, provider = name.partition("__")
     known = {dialect for flag in flags for dialect in flag.dialects} - {OPAQUE}

@@ -44,7 +44,7 @@ class Sources:
 
 
 def read_sources(folder: Path) -> Sources:
-    """Return a copy of the source files in a folder. Files that cannot be read are left out."""
+    """Read the source files in a folder into memory, and return them. Files that cannot be read are left out."""
     files = {}
     for path in python_files(folder):
         try:
@@ -57,7 +57,7 @@ def read_sources(folder: Path) -> Sources:
 def python_files(folder: Path, above: Sequence[Path] = ()) -> Iterator[Path]:
     """Yield the Python files of a folder and of the packages in it.
 
-    `above` has the parent folders. A link to a parent folder is not followed. Otherwise the search would never end.
+    `above` has the parent folders. A link to one of them is not followed, because the search would never end.
     """
     # the folder is listed first: for a loop of links, that raises an OSError, but `resolve` raises another exception
     paths = sorted(folder.iterdir())
@@ -70,12 +70,16 @@ def python_files(folder: Path, above: Sequence[Path] = ()) -> Iterator[Path]:
 
 
 def sources_in_use() -> Sources | None:
-    """Return the sources that `use_sources` has set, or None if there is no folder of plugins."""
+    """Return the copied source files from which plugins are imported. Return None if there is no folder of plugins."""
     return _FINDER.sources
 
 
 def use_sources(sources: Sources | None) -> None:
-    """Make later imports of plugins use these sources. Earlier imported modules of the folder are discarded."""
+    """Make later imports of the folder's plugins use `sources`. Discard modules of the folder that were imported
+    before.
+
+    Do nothing if `sources` is None.
+    """
     if sources is None:
         return
     for name in [name for name in sys.modules if name.partition(".")[0] == FOLDER_PACKAGE]:
@@ -98,7 +102,7 @@ def plugin_paths(folder: Path) -> Iterator[Path]:
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether a path is a file. Return False if the folder may not be read, such as `lost+found`."""
+    """Return whether a path is a file. Return False if access to it is denied, as in a folder `lost+found`."""
     try:
         return path.is_file()
     except OSError:
@@ -128,10 +132,10 @@ def import_plugin(path: Path) -> Any:
 
 
 class HeldLoader(SourceFileLoader):
-    """A loader that imports a module from a copy of its source.
+    """A loader that imports a module from a copy of its source in memory.
 
-    The loader writes no bytecode files. It uses an existing bytecode file only if the size and the `mtime` in that file
-    are those of the copied source.
+    The loader writes no bytecode files. It uses an existing bytecode file only if this file was made from a source with
+    the size and the `mtime` of the copied one.
     """
 
     def __init__(self, fullname: str, path: str, source: bytes, mtime: int | None = None) -> None:
@@ -148,13 +152,15 @@ class HeldLoader(SourceFileLoader):
         return self._source if path == self.path else super().get_data(path)
 
     def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
-        """Do nothing, so that no bytecode file is written. Python might use the file for a newer source with the same
-        size and `mtime`.
+        """Do nothing, so that no bytecode file is written.
+
+        The file on disk may have changed after the source was copied. If its size and `mtime` are the same, Python
+        would use the bytecode of the copied source for the changed file.
         """
 
 
 class _Finder(MetaPathFinder):
-    """The finder of modules in the folder of plugins."""
+    """A finder that imports plugins of the folder from copies of their sources."""
 
     def __init__(self) -> None:
         self.sources: Sources | None = None

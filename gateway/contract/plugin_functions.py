@@ -28,9 +28,10 @@ def members_of(protocol: type) -> Mapping[str, Any]:
 
 
 def function_fault(name: str, arguments: tuple[str, ...], function: Any, *, may_wait: bool) -> str:
-    """Return a message with the fault of a function or method and the correction, or "" if there is no fault.
+    """Return a message about what is wrong with a function or method of a plugin. Return "" if nothing is wrong.
 
-    `may_wait` is true if the function may be `async`.
+    The message also says what is right. `arguments` are the names of the arguments in the contract. `may_wait` is true
+    if the function may be `async`.
     """
     right = f"write def {written_call(name, arguments)}"
     if not callable(function):

@@ -9,16 +9,16 @@ from gateway.contract.definitions import package
 from gateway.contract.hooks import Hook
 
 OBSERVER_SECONDS: Final = 1.0
-"""Seconds that an observer may take for one record without a warning. Observers run in threads of their own."""
+"""Seconds above which an observer causes a warning when it handles one record. Observers run in threads of their
+own."""
 WRAPPED: Final = (
     "parse", "session_ids", "opening", "dialect_for", "mark_cache", "build", "steps", "retry", "advice", "limit",
     "problem", "decoder", "meter", "encoder", "error", "reply_headers", "stream_type", "model_list", "model_entry",
     "base_url_fault", "discover_models",
 )  # fmt: skip
-"""The functions of a compatibility flag that are replaced by wrappers. A wrapper calls the function through its hook,
-so that the call is checked and timed.
+"""Functions of a compatibility flag that the gateway calls through a wrapper, so that each call is checked and timed.
 
-A client's request calls each of them only a few times, so the wrapper costs little.
+One request causes only a few of these calls, so the wrappers cost little.
 """
 _OF_FLAGS: Final = (
     "decoder.feed", "decoder.close", "decoder.whole", "encoder.feed", "encoder.whole", "encoder.ping", "encoder.fail",

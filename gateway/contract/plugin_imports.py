@@ -25,7 +25,11 @@ _LASTING: Final[set[threading.Thread]] = set()
 
 
 def import_or_mistake(name: str, load: Callable[[], Any], package: str, place: str) -> Any:
-    """Return `load()`, or a `Mistake` if it fails. The other arguments are passed to `import_mistake`."""
+    """Import a plugin by calling `load`, and return the module. Return a `Mistake` if the import fails.
+
+    Return a `Mistake` too if the import starts a thread that would keep the process from ending. `import_mistake`
+    describes the other arguments.
+    """
     before = set(threading.enumerate())
     try:
         with redirect_stdout(sys.stderr):
@@ -50,10 +54,11 @@ def has_lasting_threads() -> bool:
 
 
 def import_mistake(name: str, error: BaseException, package: str, place: str) -> Mistake:
-    """Return a `Mistake` for an exception of an import, with the file and line of the plugin's code.
+    """Return a `Mistake` for an exception that an import raised. The mistake has the file and line in the plugin's
+    code.
 
-    `package` is the top-level package of the plugin. If the import failed before any of the package's code ran, the
-    mistake has `place` instead of a file and line.
+    `package` is the top-level package of the plugin. If none of the package's code has run, the mistake has `place`
+    instead of a file and line.
     """
     cause = " ".join(f"{type(error).__name__}: {_text(error)}".split())[:MAX_CAUSE]
     line = _line(error, package)
@@ -73,7 +78,8 @@ def _text(error: BaseException) -> str:
 
 
 def _line(error: BaseException, package: str) -> str:
-    """Return the file and line of a syntax error, or of the innermost traceback frame that is in the package.
+    """Return the file and line at which an import failed: of a syntax error, or else of the innermost traceback frame
+    that is in the package.
 
     Return "" if no frame is in the package.
     """

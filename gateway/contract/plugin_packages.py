@@ -1,7 +1,7 @@
-"""Copies the code of installed packages with plugins, so that an upgrade does not change a running gateway.
+"""Copies the code of installed packages with plugins into memory, so that an upgrade does not change a running gateway.
 
-- All source files of such a package are copied into memory before any of its code runs. Modules are imported from the
-  copy, also in worker processes and after an upgrade.
+- All source files of such a package are copied before any of its code runs. Modules are imported from the copy, even by
+  worker processes that start after an upgrade.
 - A restart uses the new version. A reload only reports the differences (`changes`).
 - Compiled modules, data files, modules in archives, and other packages that a plugin imports are not copied.
 
@@ -34,9 +34,10 @@ GROUPS: Final = {
     "irisgate.observers": OBSERVER,
     "irisgate.filters": FILTER,
 }
-"""The kind of plugin for each group of entry points."""
+"""The groups of entry points that name plugins. Each group has one kind of plugin."""
 _NOT_HELD: Final = frozenset({"gateway", "gateway_plugins", *sys.stdlib_module_names})
-"""Top-level modules and packages that are never copied into memory, even if an entry point names one of them."""
+"""Top-level names that are never copied into memory: the gateway's own packages and the standard library. Entry points
+may name them too."""
 _DAMAGED: Final = (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error)
 """Exceptions of `importlib.metadata` for damaged or missing files, such as after an interrupted upgrade."""
 _INIT: Final = "__init__.py"
@@ -44,7 +45,7 @@ _INIT: Final = "__init__.py"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A copy of a module's source file."""
+    """A module's source file, copied into memory."""
 
     path: str
     data: bytes
@@ -53,7 +54,7 @@ class Source:
 
     @property
     def folder(self) -> list[str] | None:
-        """A list with the file's folder, if the file is the `__init__.py` of a package. It is None otherwise."""
+        """The search path of a package: a list with the file's folder. It is None if the file is no `__init__.py`."""
         folder, name = os.path.split(self.path)
         return [folder] if name == _INIT else None
 
@@ -74,7 +75,9 @@ class Package:
 
 
 def installed_packages() -> Sequence[tuple[Package, Sequence[EntryPoint]]]:
-    """Return the installed packages that have plugins, sorted by name. Each comes with its plugins' entry points."""
+    """Return the installed packages that have plugins, each with the entry points of its plugins. They are sorted by
+    name.
+    """
     # folders of packages are cached by time, and a second change within a tick of the clock would not be noticed
     importlib.invalidate_caches()
     packages: dict[str, tuple[Package, Sequence[EntryPoint]]] = {}
@@ -98,7 +101,7 @@ def _described(distribution: Distribution, member: str) -> str:
 
 
 def _first(name: str) -> Distribution | None:
-    """Return the first package with this name on Python's path. If there are several, Python imports only this one."""
+    """Return the package with this name that Python imports: the first one on Python's path."""
     try:
         return Distribution.from_name(name) if name else None
     except PackageNotFoundError:
@@ -106,7 +109,7 @@ def _first(name: str) -> Distribution | None:
 
 
 def _entries(distribution: Distribution) -> Sequence[EntryPoint]:
-    """Return the entry points of plugins in a package, sorted by kind and name."""
+    """Return a package's entry points that name plugins, sorted by kind and name."""
     try:
         entries = [entry for entry in distribution.entry_points if entry.group in GROUPS]
     except _DAMAGED:
@@ -132,10 +135,10 @@ def module_of(entry: EntryPoint) -> str:
 
 
 def _module_names(distribution: Distribution) -> set[tuple[str, ...]]:
-    """Return the names of a package's modules, such as `("acme", "text")` for `acme.text`, from its list of files.
+    """Return the names of the modules in a package's list of files, such as `("acme", "text")` for `acme.text`.
 
     An editable installation (`pip install -e`) lists only top-level names. A module is left out if Python would import
-    another file under the module's name.
+    its top-level name from another place.
     """
     try:
         files = distribution.files or ()
@@ -157,7 +160,7 @@ def _name_parts(file: PurePath) -> tuple[str, ...]:
 
 
 def _is_below(folder: Path, spec: ModuleSpec | None) -> bool:
-    """Return whether a module or package is in a folder."""
+    """Return whether a module or package is inside a folder, at any depth."""
     if spec is None:
         return False
     places = [spec.origin] if spec.origin is not None else spec.submodule_search_locations or ()
@@ -167,13 +170,13 @@ def _is_below(folder: Path, spec: ModuleSpec | None) -> bool:
 def _sources(
     prefix: str, names: Collection[tuple[str, ...]], path: Sequence[str] | None
 ) -> Iterator[tuple[str, Source]]:
-    """Yield the full name and the source of each module in `names`, and of all other modules in the same packages.
+    """Yield the full name and the source of each module in `names`. For a package in `names`, yield all modules in the
+    package.
 
-    `prefix` is the name of the enclosing namespace package with a dot, such as `acme.`. It is "" at the top level.
-    `names` has the names without `prefix`, divided at their dots.
+    `names` has the names divided at their dots. They are relative to `prefix`, the name of the enclosing namespace
+    package with a dot, such as `acme.`. At the top level, `prefix` is "".
 
-    In a namespace package, only the modules and packages in `names` are read. All others may belong to other installed
-    packages.
+    A namespace package is never read as a whole, because other installed packages may have modules in it.
     """
     for first in sorted({parts[0] for parts in names if parts} - {""} - (frozenset() if prefix else _NOT_HELD)):
         spec = _spec(f"{prefix}{first}", path)
@@ -190,7 +193,7 @@ def _sources(
 
 
 def _below(package: str, top: str) -> Iterator[tuple[str, Source]]:
-    """Yield the sources of all modules in the folder `top` of a package and in the folders below it."""
+    """Yield the full names and the sources of all modules in the folder `top` of a package, at any depth."""
     for folder, folders, files in os.walk(top):
         folders[:] = sorted(filter(str.isidentifier, folders))
         for file in sorted(files):
@@ -201,7 +204,7 @@ def _below(package: str, top: str) -> Iterator[tuple[str, Source]]:
 
 
 def _read(name: str, path: str) -> Iterator[tuple[str, Source]]:
-    """Yield the source of a module, unless it cannot be read."""
+    """Yield the full name and the source of a module. Yield nothing if the file is no Python file or cannot be read."""
     if not path.endswith(".py"):
         return
     try:
@@ -214,7 +217,7 @@ def _read(name: str, path: str) -> Iterator[tuple[str, Source]]:
 
 def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
     """Return a module's spec, or None if the module is not found. `_Finder` is not asked, because it would find the
-    copy of the module.
+    copy of the module in memory.
     """
     for finder in sys.meta_path:
         spec = None
@@ -227,8 +230,8 @@ def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
 
 
 def use_packages(packages: Sequence[Package]) -> None:
-    """Make later imports load these packages from the gateway's copies of them. Modules that are already imported do
-    not change.
+    """Make later imports load the modules of these packages from their copies in memory. Modules that are already
+    imported do not change.
     """
     modules = {name: source for package in packages for name, source in package.modules.items()}
     around = {name[:at] for name in modules for at, letter in enumerate(name) if letter == "."}
@@ -238,14 +241,14 @@ def use_packages(packages: Sequence[Package]) -> None:
 
 
 def packages_in_use() -> tuple[Package, ...]:
-    """Return the installed packages whose modules are imported from the gateway's copies in memory."""
+    """Return the packages whose modules are imported from copies in memory (`use_packages`)."""
     return _FINDER.packages
 
 
 def changes(running: Sequence[Package]) -> list[str]:
-    """Return messages about the differences between the running copies of packages and the installed packages.
+    """Compare the packages in memory with the installed packages. Return a message about each difference.
 
-    A message names a package that was upgraded, changed, removed or newly installed.
+    A difference is a package that was upgraded, changed, removed or newly installed.
     """
     now = {package.name: package for package, _ in installed_packages()}
     differences = []
@@ -261,7 +264,7 @@ def changes(running: Sequence[Package]) -> list[str]:
 
 
 class _Finder(MetaPathFinder):
-    """The finder of modules in the copied packages."""
+    """A finder that imports the modules of copied packages from memory."""
 
     def __init__(self) -> None:
         self.packages: tuple[Package, ...] = ()

@@ -1,9 +1,9 @@
-"""Reads the source of a plugin's module.
+"""Reads the source of a plugin's module, for the checks in `plugin_checks.py`.
 
-The checks in `plugin_checks.py` need the line of a name's definition, for messages. They also need the names that the
-plugin's code uses: a function that looks like a misspelt hook may be a helper of the plugin.
-
-A source is parsed only when a check needs it.
+- The checks need the line in which a name is defined, for messages.
+- The checks also need the names that the plugin's code uses: a function that looks like a misspelt hook may be a helper
+  of the plugin.
+- A source is parsed only when a check needs it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def place_of(module: Any, member: str) -> str:
 
 
 def is_used(module: types.ModuleType, name: str) -> bool:
-    """Return whether a module uses a name. The other loaded modules of the module's top-level package count too."""
+    """Return whether a name is used by a module, or by another loaded module with the same top-level package."""
     package = module.__name__.partition(".")[0]
     near = [other for key, other in list(sys.modules.items()) if key.partition(".")[0] == package]
     return any(name in _uses(other) for other in {id(each): each for each in (module, *near)}.values())

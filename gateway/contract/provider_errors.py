@@ -25,8 +25,8 @@ from gateway.contract.flag import Head
 MAX_RETRY_AFTER: Final = 86_400
 """Maximum seconds of a `Retry-After` that comes from a provider. A larger number is reduced to this maximum."""
 LONGEST_RETRY_AFTER: Final = 32 * 86_400
-"""Maximum seconds of any `Retry-After`, even of the gateway's own quotas: 32 days, because a monthly quota refills
-within this time.
+"""Maximum seconds in a `Retry-After` header to a client. It is 32 days, because a monthly quota refills within this
+time.
 """
 
 MAX_WORDS: Final = 500
@@ -77,9 +77,10 @@ _MESSAGES: Final = (
 )  # fmt: skip
 """Keys for the message of an error at OpenAI, Anthropic, AWS, FastAPI (`detail`) and other servers."""
 _NAMES: Final = ("code", "status_code", "error_code", "status", "type")
-"""JSON keys for the name or number of an error, the most specific first."""
+"""JSON keys whose value is the name or number of an error. The most specific key is first."""
 _ENVELOPES: Final = ("error", "errors", "base_resp", "Output")
-"""Keys whose value is an error: `error` in most APIs, `errors` in JSON:API, `base_resp` at MiniMax, `Output` at AWS."""
+"""JSON keys whose value is an error object: `error` in most APIs, `errors` in JSON:API, `base_resp` at MiniMax,
+`Output` at AWS."""
 _ERROR_MEMBERS: Final = frozenset({*_MESSAGES, *_NAMES, *_ENVELOPES, "object", "success", "request_id", "requestId"})
 _ERROR_FIRST: Final = re.compile(rb'\s*\{\s*(?:"type"\s*:\s*"error"\s*,\s*)?"error"\s*:\s*[{"]')
 """Pattern for a body that begins with an error: `{"error": ...` or `{"type": "error", "error": ...`."""
@@ -116,9 +117,9 @@ def problem_of(head: Head, body: bytes) -> Problem | None:
 
 
 def reported_problem(value: Any, otherwise: str = errors.INTERNAL) -> Problem:
-    """Return the problem in an error of a stream, or in a body with status 200.
+    """Return the problem for an error that the provider reports in a stream, or in a body with status 200.
 
-    `otherwise` is the code for an error without a known number or name.
+    `otherwise` is the error code for an error without a known number or name.
 
     >>> provider_errors.reported_problem({"error": {"type": "overloaded_error", "message": "busy"}}).code
     'overloaded'
@@ -152,7 +153,7 @@ def problem_in_event(payload: bytes) -> Problem:
 
 
 def is_error(data: Any) -> bool:
-    """Return whether a decoded body has an error message, and only fields that errors have.
+    """Return whether a decoded body has an error message, and no fields other than those of errors.
 
     >>> provider_errors.is_error({"error": {"message": "busy"}}), provider_errors.is_error({"text": "hi"})
     (True, False)
@@ -161,7 +162,8 @@ def is_error(data: Any) -> bool:
 
 
 def is_cut(body: bytes) -> bool:
-    """Return whether a body is JSON without its end. Such a body is probably a model's output, and no error.
+    """Return whether a body begins like JSON and is not valid JSON. Such a body is probably a cut output of a model,
+    and no error.
 
     >>> provider_errors.is_cut(b'{"text": "h'), provider_errors.is_cut(b"hi")
     (True, False)
@@ -196,7 +198,7 @@ def code_of(status: int) -> str:
 
 
 def waits(head: Head) -> dict[str, Any]:
-    """Return the fields of a `Problem` about retries: the seconds to wait, and whether the provider advises a retry.
+    """Return the fields `retry_after` and `should_retry` of a `Problem`, from the headers of a reply.
 
     >>> provider_errors.waits(Head(429, {"retry-after": "3"}))
     {'retry_after': 3.0, 'should_retry': None}
@@ -210,11 +212,11 @@ def _should_retry(head: Head) -> bool | None:
 
 
 def retry_after(head: Head) -> float | None:
-    """Return the seconds that a client should wait, from 0 to `MAX_RETRY_AFTER`, or None if the reply names none.
+    """Return the seconds that a client should wait, from 0 to `MAX_RETRY_AFTER`. Return None if no header names a time.
 
     `retry-after-ms` and `x-amz-retry-after` are in milliseconds. They have priority over `Retry-After`, as in the SDKs
-    of OpenAI, Anthropic and AWS. If `Retry-After` is a date (RFC 9110, 10.2.3), the date of the reply is subtracted,
-    because the provider's clock may be wrong.
+    of OpenAI, Anthropic and AWS. If `Retry-After` is a date (RFC 9110, 10.2.3), the seconds are counted from the date
+    of the reply, because the provider's clock may be wrong.
 
     >>> provider_errors.retry_after(Head(429, {"retry-after-ms": "1500"}))
     1.5
@@ -296,10 +298,11 @@ def _plain(body: bytes) -> str:
 
 
 def _words(value: Any, members: tuple[str, ...] = _NAMES) -> tuple[str, list[str]]:
-    """Return the message of a decoded error, and its codes, types and statuses, such as `rate_limit_error` and `429`.
+    """Return the message of a decoded error, and a list of its codes, types and statuses, such as `rate_limit_error`
+    and `429`.
 
-    `members` are the JSON keys of codes, types and statuses, in the order in which they are read. If error objects are
-    nested, the innermost object is read first.
+    `members` are the JSON keys that are read for the list, in this order. If error objects are nested, the innermost
+    object is read first.
     """
     message, names = "", []
     for part in reversed(_layers(value)):

@@ -1,7 +1,6 @@
-"""The record of a call. The log, the store, the metrics and the API use the names of its fields.
+"""The record of a call. The log, the store, the metrics and the API all use the names of its fields.
 
-`tests/test_vocabulary.py` checks that all four use the same names. `Record.as_dict` returns the form for the log and
-the API.
+`tests/test_vocabulary.py` checks this. `Record.as_dict` returns the form for the log and the API.
 """
 
 from __future__ import annotations
@@ -28,8 +27,9 @@ Small = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
 """A duration in milliseconds.
 
-`Moment`, `Small` and `Milliseconds` have bounds, because the store and the pages cannot represent larger numbers.
-msgspec checks the bounds when it decodes a record."""
+The types `Moment`, `Small` and `Milliseconds` have bounds, because the store and the web pages cannot represent larger
+numbers. msgspec checks the bounds when it decodes a record.
+"""
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -47,7 +47,7 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: Small = 0
     """The provider's HTTP status. It is 0 if there was no reply."""
     error: str = ""
-    """The error code (`errors.py`). It is "" for a successful attempt."""
+    """The error code (`errors.py`). It is "" if the attempt succeeded."""
     error_native: str = ""
     """The provider's own name for the error, or the cause of a failed connection, such as `no_such_host`."""
     cost: int | None
@@ -83,7 +83,7 @@ class Direct(msgspec.Struct, frozen=True, gc=False):
     request_bytes: int
     """The size of the request's body in bytes."""
     reply_bytes: int = 0
-    """The number of bytes of the reply's body that have come from the provider."""
+    """The number of bytes of the reply's body that the provider has sent."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values as the API and the log show them."""
@@ -157,10 +157,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     It is negative if the cache cost more than it saved.
     """
     cost_basis: str
-    """The row of the price table that gave the cost, as `SELLER/MODEL`. It is "" if no row was used.
+    """The row of the price table from which the cost was computed, as `SELLER/MODEL`. It is "" if no row was used.
 
-    - A row that is valid from a certain day has the form `SELLER/MODEL@DAY`.
-    - Several rows, for several parts of a call, are separated by commas.
+    - For a row whose prices begin on a certain day, this is `SELLER/MODEL@DAY`.
+    - If several rows were used, for several parts of a call, they are separated by commas.
     - For a cost that OpenRouter reported, this is `openrouter/usage.cost`.
     """
     estimated: bool
@@ -186,9 +186,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     agent: str
     """The client program, such as `claude-cli`, from the header `user-agent`."""
     headers: Mapping[str, str] = {}
-    """The values of recorded headers (`filterable` in the configuration), by the header's name in lower case.
+    """The values of the headers that `filterable` in the configuration names, by the header's name in lower case.
 
-    A value comes from the request. If the request lacks the header, it comes from the provider's last reply.
+    A value comes from the request. If the request lacks the header, the value comes from the provider's last reply.
     """
     direct: Direct | None = None
     """The request line and the sizes of a direct call, which is forwarded unchanged. It is None for any other call."""

@@ -3,8 +3,8 @@
 - A plugin is checked when it is loaded (`plugin_checks.py`, `plugin_conflicts.py`).
 - `defaults.py` has the functions and values that a compatibility flag (the plugin of an API format) does not define.
 - The gateway calls plugins through hooks, which report failures (`hooks.py`).
-- A mistake in the folder of plugins is an error. A plugin with a mistake is left out if it comes from an
-  installed package (`Registry.skipped`).
+- If a plugin in the folder of plugins has a mistake, loading fails. If a plugin of an installed package has a mistake,
+  only this plugin is left out (`Registry.skipped`).
 
 The code refers to no particular flag, so a new flag needs no change here.
 """
@@ -40,7 +40,7 @@ class Plugin(Flag, Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the compatibility flag, as in a provider's `compatibility`."""
+        """The name of the compatibility flag, as in the configuration."""
 
     @property
     def hooks(self) -> Mapping[str, Hook]:
@@ -51,7 +51,7 @@ class Plugin(Flag, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadedTranslator:
-    """A loaded translator."""
+    """A translator that was imported and checked."""
 
     name: str
     api: int
@@ -59,7 +59,7 @@ class LoadedTranslator:
     operations: tuple[str, ...]
     open: Callable[..., Translation]
     hooks: Mapping[str, Hook]
-    """The hook `open`, and the hooks of the translations that it returns, such as `translation.feed`."""
+    """The hooks by name: `open`, and the methods of the translation that `open` returns, such as `translation.feed`."""
     samples: Callable[[], Sequence[Sample]]
 
 
@@ -72,17 +72,19 @@ class LoadedFilter:
     blocks: bool
     """True if a call is refused when the filter fails. The configuration's `on_error` can override this."""
     hooks: Mapping[str, Hook]
-    """The hook `filter.open`, and the hooks of the object that it returns, such as `filter.text`."""
+    """The hooks by name: `filter.open`, and the methods of the object that `open` returns, such as `filter.text`."""
     samples: Callable[[], Sequence[Settings | FilterSample]]
 
 
 SLOW_IMPORT_SECONDS: Final = 2.0
-"""Seconds that the import of a plugin may take without a warning. The gateway and its worker processes wait for it."""
+"""Seconds above which the import of a plugin causes a warning. The gateway and its worker processes wait for each
+import."""
 _MEMBERS: Final = FLAG.members
 _COMPLETED: Final = make_dataclass("Completed", ("name", "hooks", *_MEMBERS), frozen=True, slots=True)
-"""The class of a loaded compatibility flag. It has a name, hooks, and all functions and values of a flag.
+"""The class of a loaded compatibility flag. It has fields for the name, the hooks, and all functions and values of
+`Flag`.
 
-For a function or value that the plugin does not define, the loaded flag has the default.
+For a function or value that the plugin does not define, the field has the default.
 """
 
 
@@ -98,7 +100,9 @@ def _require_none(wrong: Iterator[Mistake]) -> None:
 
 
 def _flag(name: str, module: Any) -> Plugin:
-    """Return the compatibility flag of a checked module, with the defaults of optional functions and values."""
+    """Return the compatibility flag that a checked module defines. It has the defaults of all names that the module
+    lacks.
+    """
     defaults = Defaults(name, module)
     members = {
         member: getattr(module, member) if hasattr(module, member) else getattr(defaults, member) for member in _MEMBERS
@@ -108,9 +112,9 @@ def _flag(name: str, module: Any) -> Plugin:
 
 
 def _called(hooks: Mapping[str, Hook]) -> dict[str, Callable[..., Any]]:
-    """Return the callables that replace a plugin's functions. Each one calls the function through a hook.
+    """Return a wrapper for each of the plugin's functions in `WRAPPED`, by the function's name.
 
-    The keys are the names of the functions.
+    A wrapper calls the function through its hook.
     """
     return {name: hooks[name].call for name in WRAPPED if name in hooks}
 
@@ -118,8 +122,8 @@ def _called(hooks: Mapping[str, Hook]) -> dict[str, Callable[..., Any]]:
 def _translator(name: str, module: Any) -> LoadedTranslator:
     """Return the translator of a checked module.
 
-    If the module defines no `loses`, the translator's `loses` is 0. Built-in translators define none, because their
-    losses are in `conversions.json`.
+    If the module defines no `loses`, the value is 0. Built-in translators define none, because their losses are in
+    `conversions.json`.
     """
     hooks = translator_hooks(name, module)
     loses = getattr(module, "loses", 0)
@@ -150,27 +154,31 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class KnownPlugins:
-    """The facts about plugins that the check of a configuration needs."""
+    """Facts about the plugins, with which a configuration is checked."""
 
     flags: Collection[str]
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """The mistakes of the plugins that cannot be used, by the plugin's name. A configuration may still name them."""
+    """The first mistake of each plugin that cannot be used, by the plugin's name. If a configuration names such a
+    plugin, the error quotes the mistake.
+    """
     filters: Mapping[str, type[Settings]] = field(default_factory=dict)
     """The settings class of each filter, by the filter's name."""
     left_out: Collection[str] = ()
     """Names of plugins that were switched off on the command line."""
     price_lists: Mapping[str, str] = field(default_factory=dict)
-    """The price list of each compatibility flag that has a price list."""
+    """The price list of each compatibility flag that has one, by the flag's name."""
     dialects: Collection[str] = ()
     """The dialects of all compatibility flags."""
     base_url_faults: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
-    """The function `base_url_fault` of each compatibility flag."""
+    """The function `base_url_fault` of each compatibility flag, by the flag's name. It warns about a wrong base URL."""
     options: Mapping[str, type[Settings]] = field(default_factory=dict)
-    """The class of the options of each compatibility flag that has options."""
+    """The class `Options` of each compatibility flag that has options, by the flag's name."""
     cache_marks: Collection[str] = ()
-    """The compatibility flags whose requests can have cache marks, such as `cache_control`."""
+    """Names of the compatibility flags whose requests can have cache marks, such as `cache_control`."""
     searches: Mapping[str, Callable[[str], ModelSearch | None]] = field(default_factory=dict)
-    """The function `discover_models` of each compatibility flag."""
+    """The function `discover_models` of each compatibility flag, by the flag's name. It returns a search for a
+    provider's models.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +187,7 @@ class Registry:
 
     flags: Mapping[str, Plugin]
     translators: Mapping[tuple[str, str], LoadedTranslator]
-    """Translators by the client's dialect and the provider's dialect."""
+    """Translators by a pair of dialects: the client's and the provider's."""
     observers: Mapping[str, Mapping[str, Hook]]
     """The hooks of each observer: `seen`, and `seen_event` if it is defined."""
     filters: Mapping[str, LoadedFilter] = field(default_factory=dict)
@@ -230,13 +238,14 @@ class Registry:
 def discover(
     folder: Path | None = None, *, own: Callable[[], Sequence[tuple[str, str]]] = tuple, without: Collection[str] = ()
 ) -> Registry:
-    """Return the plugins of the gateway, of installed packages and of `folder`, but no plugin named in `without`.
+    """Return the plugins of the gateway, of installed packages and of `folder`. Plugins named in `without` are left
+    out.
 
     `own` returns the method and path of each route of the gateway's own API, which no plugin may have. It is called
     only if there is a compatibility flag that is not built in.
 
     Raises `NoFolder` if `folder` cannot be listed. Raises `PluginError` if a plugin of the folder has a mistake. If a
-    plugin of an installed package has a mistake, that plugin is left out.
+    plugin of an installed package has a mistake, only that plugin is left out.
     """
     try:
         sources = None if folder is None else read_sources(folder.absolute())
@@ -260,7 +269,7 @@ def discover(
 
 @dataclass(slots=True)
 class _Search:
-    """The state of a search for plugins: the plugins and the mistakes that were found so far."""
+    """The plugins and the mistakes that a search for plugins has found so far."""
 
     own: Callable[[], Sequence[tuple[str, str]]]
     flags: dict[str, Plugin] = field(default_factory=dict)
@@ -276,9 +285,8 @@ class _Search:
     def add(self, candidate: Candidate, module: ModuleType | Mistake) -> None:
         """Check a plugin, and add it if it has no mistakes.
 
-        A plugin with mistakes is left out if it comes from an installed package. A mistake in any other plugin is an
-        error. A file in the folder may also be a plugin of an installed package (`pip install -e`). Such a plugin is
-        added only once.
+        If a plugin of an installed package has mistakes, it is left out. The mistakes of any other plugin are errors.
+        If a file in the folder is also a plugin of an installed package (`pip install -e`), it is added only once.
         """
         other, other_module = self.taken.get(candidate.name, (candidate, module))
         if other.group and not candidate.group and _is_same_file(other_module, module):
@@ -292,7 +300,8 @@ class _Search:
             self.errors += wrong
 
     def _checked(self, candidate: Candidate, module: ModuleType) -> tuple[Mistake, ...]:
-        """Return the mistakes of a plugin. An exception of the plugin's code during the checks is a mistake too.
+        """Return the mistakes of a plugin. If the plugin's code raises an exception during the checks, this is a
+        mistake too.
 
         Built-in plugins are not checked here, because that would delay each start. A test checks them.
         """
@@ -305,7 +314,7 @@ class _Search:
             return (import_mistake(candidate.name, error, home, candidate.place),)
 
     def load(self, candidate: Candidate) -> ModuleType | Mistake:
-        """Import a plugin. If the import is slow, record how long it took."""
+        """Return the imported module of a plugin, or a `Mistake`. If the import is slow, record its time."""
         start = perf_counter()
         module = candidate.load()
         if (seconds := perf_counter() - start) > SLOW_IMPORT_SECONDS:
@@ -313,7 +322,9 @@ class _Search:
         return module
 
     def registry(self) -> Registry:
-        """Return the plugins that were found. Raises `PluginError` if `add` found a mistake that is an error."""
+        """Return the plugins that were found. Raises `PluginError` if a plugin has a mistake, unless it comes from an
+        installed package.
+        """
         _require_none(iter(self.errors))
         plugins = self.flags, self.translators, self.observers, self.filters
         skipped, left_out = tuple(self.skipped), tuple(self.left_out)

@@ -15,14 +15,16 @@ from gateway.contract.errors import STATUS, Problem
 from gateway.contract.plugin_functions import is_async
 
 MAX_COUNT: Final = 2**53
-"""Maximum number of tokens or nanodollars in a report. JavaScript cannot represent larger integers exactly."""
+"""Maximum number of tokens or nanodollars that a plugin may report. JavaScript cannot represent larger integers
+exactly."""
 HEADERS: Final = "headers whose names and values are text of one line"
 MAPPINGS: Final = (dict, Mapping)
-"""The types of mappings. `dict` is first, because a check for the abstract class is slow."""
+"""The types that count as mappings, for `isinstance`. `dict` is first, because a check for the abstract class is
+slow."""
 
 
 class WrongResult(Exception):
-    """A result that the contract does not allow."""
+    """The exception for a hook's result that the contract does not allow."""
 
 
 def require(is_right: bool, result: Any, expected: str) -> None:
@@ -41,8 +43,8 @@ def wrong_result(result: Any, expected: str) -> WrongResult:
 def wrong_field(result: Any, types: Mapping[str, type], otherwise: str = HEADERS) -> WrongResult:
     """Return the error for a hook's result that has a wrong field.
 
-    `types` has the right type of each field. The error names the first field of `result` with another type. If all
-    fields have the right type, the error quotes `otherwise`, which describes right values of the fields.
+    `types` has the right type of each field. The error names the first field that has another type. If all types are
+    right, the error says which values are expected (`otherwise`).
     """
     kind = type(result).__name__
     for name, expected in types.items():
@@ -54,7 +56,9 @@ def wrong_field(result: Any, types: Mapping[str, type], otherwise: str = HEADERS
 
 
 def of_type(kind: type, *others: type | None) -> Callable[[Any], None]:
-    """Return a check that raises `WrongResult` for a result of no such type. None stands for the type of None."""
+    """Return a check that raises `WrongResult` for a result that has none of these types. None in `others` stands for
+    the type of None.
+    """
     kinds = (kind, *(type(None) if other is None else other for other in others))
     names = " or ".join("None" if one is type(None) else one.__name__ for one in kinds)
 
@@ -67,8 +71,9 @@ def of_type(kind: type, *others: type | None) -> Callable[[Any], None]:
 
 
 def with_methods(*names: str) -> Callable[[Any], None]:
-    """Return a check that raises `WrongResult` for a result that lacks one of these methods. Each class is checked
-    once.
+    """Return a check that raises `WrongResult` for a result that lacks one of these methods.
+
+    A class that has passed the check is not checked again.
     """
     checked: WeakSet[type] = WeakSet()
 
@@ -111,7 +116,7 @@ def is_status(value: Any, lowest: int) -> bool:
 def joined(values: Iterable[Any]) -> str | None:
     """Return the joined strings, or None if a value is no string.
 
-    The types are not checked one by one, because joining the values finds a wrong type faster.
+    Joining finds a wrong type faster than a check of each value.
     """
     try:
         return "".join(values)

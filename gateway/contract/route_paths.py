@@ -12,7 +12,8 @@ from typing import Any, Final
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """The HTTP methods that a plugin's route may have."""
 _PART: Final = re.compile(r"(\{[_a-zA-Z][^{}]*(?:\{[^{}]*\}[^{}]*)*\})")
-"""Pattern for a placeholder, even with braces inside (aiohttp's `web_urldispatcher.ROUTE_RE`)."""
+"""Pattern for a placeholder in a path. The placeholder's own pattern may contain braces (aiohttp's
+`web_urldispatcher.ROUTE_RE`)."""
 _NAME: Final = re.compile(r"\{([_a-zA-Z][_a-zA-Z0-9]*)(?::(.+))?\}", re.DOTALL)
 _ANY: Final = "[^{}/]+"
 """The pattern for a placeholder that has no pattern of its own, such as `{model}`."""
@@ -30,12 +31,12 @@ def path_fault(path: Any) -> str:
 
 
 def serves_path(path: str, other: str) -> bool:
-    """Return whether a route with the path `path` would also get the requests for a route with the path `other`."""
+    """Return whether a route for `path` would also match requests that are meant for a route with the path `other`."""
     return _pattern(path).fullmatch(_PART.sub("x", other)) is not None
 
 
 def normal_path(path: str) -> str:
-    """Return a path without the names of its placeholders, for comparison with other paths."""
+    """Return a path without the names of its placeholders, so that it can be compared with other paths."""
     return "".join(f"{{{match[2] or ''}}}" if (match := _NAME.fullmatch(part)) else part for part in _PART.split(path))
 
 

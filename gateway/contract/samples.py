@@ -17,8 +17,10 @@ A sample of a filter has settings, and texts that the filter changes or blocks:
     def samples():
         return [FilterSample(Settings(word="falcon"), texts=("a falcon flies",))]
 
-A filter that changes no text of replies needs no `texts`. The texts can also be left out if the settings have the words
-that the filter acts on, such as "falcon" above: the test then makes texts from these words.
+The `texts` can be left out in two cases:
+
+- The filter changes no text of replies.
+- The settings contain the words that the filter acts on, such as "falcon" above. The test then makes texts from them.
 
 A running gateway never calls `samples`.
 """
@@ -56,9 +58,10 @@ class Sample:
     headers: Headers = field(default_factory=dict)
     """The headers of the request, by lower-case name."""
     neutral: tuple[str, ...] = ()
-    """JSON pointers of fields that the translator may ignore without calling `drop`, such as `/metadata`.
+    """JSON pointers of request fields, such as `/metadata`, that the translator may leave out without calling `drop`.
 
-    A `*` stands for any key or index: `/messages/*/name`."""
+    A `*` stands for any key or index: `/messages/*/name`.
+    """
     options: Settings | None = None
     """The provider's options, as an instance of the plugin's class `Options`. It is None for the default options."""
 
@@ -75,4 +78,4 @@ class FilterSample:
 
     settings: Settings
     texts: tuple[str, ...] = ()
-    """Texts for the test. Each text is tested whole and in pieces, as an answer, as thinking and in tool arguments."""
+    """Texts with which the filter is tested: whole and in pieces, as an answer, as thinking and in tool arguments."""

@@ -2,9 +2,9 @@
 
 - The gateway first reads the headers of known clients. Then the hook `session_ids` of the client's compatibility flag
   (plugin of an API format) reads the body. If neither headers nor body have an id, the gateway finds the session by the
-  opening of the chat (`openings.py`).
-- The default hook is `in_body`. It reads the fields that tracing tools use with any API. For another field, a flag
-  calls `small_member`:
+  chat's system prompt and first user message (`openings.py`).
+- The default hook is `in_body`. It reads the fields that tracing tools use with any API. A flag whose API has another
+  field for the id calls `small_member`:
 
     def session_ids(request):
         return SessionIds(session_ids.small_member(request.top, "chat_id"))
@@ -32,17 +32,18 @@ class SessionIds(NamedTuple):
     session: Any = ""
     """The id of the session. It is "" if the body has none."""
     cache_key: Any = ""
-    """The key of a prompt cache. It is "" if the body has none.
+    """The prompt cache key in the body. It is "" if the body has none.
 
-    Some known clients use one key for each session. Only for these clients, the gateway uses the key as a session id.
+    Some known clients use one cache key for each session. For these clients only, the gateway takes the key as the
+    session id.
     """
 
 
 def in_body(top: Members) -> SessionIds:
-    """Return the ids in the fields `session_id`, `litellm_session_id`, `metadata.session_id` and `prompt_cache_key`.
+    """Return the session id and the prompt cache key in the body.
 
-    OpenRouter uses the first field, Cline the second one (cline/cline#4457), and Langfuse the third one. The last field
-    is read only if the others have no session id.
+    The session id is in `session_id` (OpenRouter), `litellm_session_id` (Cline, cline/cline#4457) or
+    `metadata.session_id` (Langfuse). If there is none, `prompt_cache_key` is read.
 
     >>> session_ids.in_body(Members(b'{"metadata": {"session_id": "chat-7"}}'))
     SessionIds(session='chat-7', cache_key='')
@@ -53,7 +54,7 @@ def in_body(top: Members) -> SessionIds:
 
 
 def in_object(value: Any, name: str) -> str:
-    """Return a valid id from a field of a JSON object, or "" if there is none.
+    """Return the valid session id in a field of a JSON object. Return "" if there is none.
 
     >>> session_ids.in_object({"id": "chat-7"}, "id"), session_ids.in_object("chat-7", "id")
     ('chat-7', '')

@@ -25,4 +25,4 @@ class Settings(BaseModel):
 
 
 NO_OPTIONS: Final = Settings()
-"""The options of a compatibility flag (plugin of an API format) that defines no class `Options`."""
+"""The options that a compatibility flag (plugin of an API format) has if it defines no class `Options`."""

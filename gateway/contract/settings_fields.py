@@ -18,7 +18,7 @@ def fields_by_key(model: type[BaseModel]) -> Mapping[str, str]:
 
 
 def _keys(name: str, info: FieldInfo, config: ConfigDict) -> Iterator[str]:
-    """Yield the keys that set one field in the configuration."""
+    """Yield the keys by which the configuration can set one field."""
     alias = info.validation_alias or info.alias
     if alias is not None and config.get("validate_by_alias", True):
         choices = alias.choices if isinstance(alias, AliasChoices) else [alias]

@@ -22,7 +22,7 @@ from gateway.contract.framing import json_array, sse
 MAX_START: Final = 65_536
 """Number of bytes that are kept from the start of a stream. If the stream has no events, the error quotes them."""
 SHORTEST_WORDS: Final = 8
-"""Minimum number of bytes that a stream without events must have, so that an error message quotes its beginning.
+"""Minimum size in bytes of an invalid stream that an error message quotes.
 
 A shorter stream is not quoted, because it may be the beginning of an event that was cut.
 """
@@ -34,10 +34,10 @@ _TYPE_FIRST: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
 
 
 def typed_kind(name: str, payload: bytes, is_kind: Callable[[str], bool]) -> str:
-    """Return the kind of an event that has a `name`, and a `type` in its payload.
+    """Return the kind of an event, from its `name` and the `type` in its payload.
 
-    The kind is the `type` if `is_kind(type)` is true, and otherwise the name. Some servers and proxies omit names. So
-    if the name is missing or is the default name `message`, the kind is the `type`, whatever it is.
+    If `is_kind(type)` is true, the kind is the `type`. If not, the kind is the name. Some servers and proxies omit
+    names. So if the name is missing or is the default name `message`, the kind is the `type`, even if it is unknown.
 
     >>> sse_api.typed_kind("message", b'{"type": "delta"}', {"delta", "end"}.__contains__)
     'delta'
@@ -71,7 +71,7 @@ class SseDecoder:
     r"""A decoder of server-sent events. Its arguments are:
 
     - `kind(name, payload)` returns the kind of an event. `name` is the event's SSE name.
-    - `is_last(event)` returns whether an event is the terminal event. Later events are still read for usage, but the
+    - `is_last(event)` returns whether an event is the terminal event. Later events are read only for their usage: the
       client does not get them, and their errors are ignored.
     - `failure(event)` returns the problem that an event reports, or None.
     - `named` is true if clients need the name of each event. If the provider's name is missing or wrong, clients get
@@ -114,7 +114,7 @@ class SseDecoder:
         self._begun = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for pickling, without the parser of frames."""
+        """Return the state for pickling, without the parser that splits the stream into frames."""
         return {**self.__dict__, "framing": None}
 
     def frames(self, data: bytes) -> Iterator[Frame]:
@@ -156,7 +156,7 @@ class SseDecoder:
         return event
 
     def _is_complete(self, frame: Frame) -> bool:
-        """Return whether the payload of the stream's last frame is complete. A cut JSON object is not."""
+        """Return whether the stream's last frame has a complete payload: a whole JSON object, or the terminal event."""
         payload = frame.payload
         if payload.lstrip()[:1] != b"{":
             kind = self._kind("", payload) if payload else ""

@@ -14,7 +14,9 @@ from gateway.contract.samples import Sample
 
 
 class Translation(Protocol):
-    """The translation of one attempt: the translated request, and methods that translate the reply's events.
+    """The translation for one attempt (one request to one provider).
+
+    `request` is the translated request. The methods translate the reply.
 
     >>> class Shouting:
     ...     def __init__(self, request):
@@ -32,17 +34,18 @@ class Translation(Protocol):
     request: ClientRequest
 
     def feed(self, event: Event) -> Sequence[Event]:
-        """Return the events of the client's dialect for one event of the provider's dialect."""
+        """Translate one event from the provider's dialect. Return the resulting events in the client's dialect."""
 
     def whole(self, body: bytes) -> bytes:
         """Return an unstreamed reply as JSON of the client's dialect. Raises `BadFrame` if it cannot be read."""
 
     def close(self) -> Sequence[Event]:
-        """Return the last translated events, if the translation needs the end of the stream to know them."""
+        """Return the events that can be translated only at the end of the stream."""
 
 
 class Translator(Protocol):
-    """A translator of requests from a client's dialect to a provider's dialect, and of replies in reverse.
+    """A translator between two dialects (formats of bodies). It translates requests from the client's dialect to the
+    provider's dialect, and replies from the provider's dialect to the client's.
 
     >>> api = 1
     >>> operations = ("generate",)
@@ -75,8 +78,8 @@ class Translator(Protocol):
     def open(self, request: ClientRequest, target: Target, drop: Drop) -> Translation:
         """Return the translation for one attempt, which sends the request to `target`.
 
-        If the target's dialect lacks a field, leave it out and report it with `drop`. If this would change the meaning
-        of the request, raise `Refused`.
+        If a field has no counterpart in the target's dialect, leave it out and report it with `drop`. If this would
+        change the meaning of the request, raise `Refused`.
 
         >>> class Renaming:
         ...     def __init__(self, request):

@@ -65,7 +65,7 @@ class Outgoing:
 
     @classmethod
     def new(cls, log: Logger, pool: ProcessPool | None = None) -> Outgoing:
-        """Return new clients for other hosts, with `pool` or a new pool. `close_with` closes the pool too."""
+        """Return new HTTP clients for other hosts. The result owns `pool`, or a new pool if `pool` is None."""
         upstream = Upstream()
         return cls(pool or ProcessPool(), LiveCredentials(log, upstream), upstream)
 

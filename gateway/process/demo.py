@@ -46,7 +46,7 @@ NOVA: Final = ("amazon.nova-micro-v1:0", "amazon.nova-lite-v1:0", "amazon.nova-p
 
 
 class Places(NamedTuple):
-    """A group of AWS regions with the same prefixes of inference profiles and the same price list."""
+    """A group of AWS regions, the prefixes of its inference profiles, and the price list that its regions share."""
 
     region: str
     """The prefix of the region names, such as `eu-`."""

@@ -41,8 +41,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def caller(options: argparse.Namespace) -> Identity:
     """Return the caller that the options name.
 
-    Raises `BadName` if the caller's name or the model's name is blank, too long or not printable. Also raises `BadName`
-    if no single caller can have the given login, groups and tags together.
+    Raises `BadName` if a name in the options (of the caller or of the model) is blank, too long or not printable. Also
+    raises `BadName` if no single caller can have the given login, groups and tags together.
     """
     # with "" as their default, argparse would take an empty name for a missing option
     options.model, options.direct = options.model or "", options.direct or ""

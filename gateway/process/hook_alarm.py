@@ -48,7 +48,7 @@ def hook_alarm(seconds: float = HOOK_SECONDS) -> Iterator[None]:
 
 
 class _Alarm:
-    """The alarm signal, and the hook call that was running when the signal last came."""
+    """The handler of the alarm signal. It knows which hook call was running when the signal last came."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -69,7 +69,10 @@ class _Alarm:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def ring(self, _number: int, frame: FrameType | None) -> None:
-        """Remember the running hook call. Raises `HookTooSlow` in the plugin's code if the call runs for too long."""
+        """Handle the alarm signal: remember the running hook call, and since when it has been running.
+
+        Raises `HookTooSlow` in the plugin's code if the same hook call has run for too long.
+        """
         running = running_hook(frame)
         if running is None or running is not self._frame:
             self._frame, self._since = running, monotonic()

@@ -31,9 +31,8 @@ def runner_of(
 ) -> Runner:
     """Return a runner for the application.
 
-    The runner gives each request to the function `calls`, together with a handler. `calls` passes requests that are not
-    calls of a model to this handler. If `calls` is None, the method `handle` of the application's `CALL_ROUTES` is
-    used.
+    `calls` gets each request and a handler. It serves calls of models, and passes all other requests to the handler. By
+    default, `calls` is `app[CALL_ROUTES].handle`.
     """
     header_bytes = _header_bytes(config)
     return Runner(

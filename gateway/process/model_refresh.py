@@ -33,7 +33,7 @@ SHOWN_NAMES: Final = 50
 
 
 class ModelRefresh:
-    """The task that keeps the lists of models current."""
+    """The task that asks providers for their lists of models, again and again."""
 
     def __init__(self, gateway: Gateway, searcher: ModelSearcher) -> None:
         self._gateway = gateway

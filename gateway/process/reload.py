@@ -73,7 +73,10 @@ class Shared(Protocol):
         """
 
     def look_soon(self) -> None:
-        """Pass the text in use on to the other gateways soon, without waiting. Called after an edit of the file."""
+        """Request that the text in use is passed on to the other gateways soon, and return at once.
+
+        Called after an edit of the file.
+        """
 
 
 @dataclass(slots=True)
@@ -96,7 +99,9 @@ class Reloader:
     shared: Shared | None = None
     """Passes changes on to other gateways. It is None if they do not share the configuration."""
     used: Callable[[Loaded], Awaitable[None]] = _nothing
-    """A function that is called when a new configuration is in use. It makes the workers use it too."""
+    """A function that is called after a new configuration has been put into use here. It passes the configuration on to
+    the worker processes.
+    """
     seen: Mapping[Path, Stamp] = field(init=False)
     """The modification stamps of the configuration's files, taken just before the files were last read."""
     started: Config = field(init=False)
@@ -281,9 +286,9 @@ class Reloader:
         )
 
     def _shown(self, error: ConfigError, data: bytes | None = None) -> list[str]:
-        """Return the findings about the file, or about the text `data`, with secrets redacted.
+        """Return the findings about the configuration's file, or about the text `data`, with secrets redacted.
 
-        A finding names the path of a key in the configuration, and somebody may have used a secret as a key.
+        A finding can contain a secret: it names a key's path, and somebody may have written a secret in place of a key.
         """
         hidden = set(active_secrets(self.gateway.runtime.config))
         # the findings about a file that cannot be read or parsed quote nothing of the file

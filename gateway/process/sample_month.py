@@ -25,13 +25,13 @@ from gateway.money.prices.table import Prices
 DAYS: Final = 30
 """Number of days with calls. The last of them is the present day."""
 UNPRICED: Final = ("on-prem", "qwen3-coder-480b")
-"""A provider and its model without a price. The pages show the cost of calls to this model as unknown."""
+"""A pair of a provider and a model that has no price. The pages show the cost of calls to this model as unknown."""
 SECOND: Final = "bedrock-west"
 """Name of the provider that serves some sample calls after the first provider has failed."""
 UNGRANTED: Final = "o3-pro"
 """A model that some people ask for and that is not granted to them."""
 HEADER: Final = "x-project"
-"""A header that is recorded with each call."""
+"""The name of a request header. Its value is recorded with each sample call."""
 PROJECTS: Final = ("checkout", "search", "mobile", "reports")
 _SATURDAY: Final = 5
 _SYSTEM_TOKENS: Final = 14_000
@@ -114,7 +114,7 @@ class _Session:
     model: str
     priced: Priced | None
     project: str
-    """The value of the header `HEADER` in the calls of the session."""
+    """The value of the header `x-project` in the calls of the session."""
     starts: float
     turns: int
     is_bad: bool
@@ -122,7 +122,7 @@ class _Session:
 
 
 def sample_calls(provider: Provider, prices: Prices, *, now: float, seed: int = 1) -> Iterator[Record]:
-    """Yield the calls of the month before the Unix time `now`, day by day."""
+    """Yield invented calls of the `DAYS` days before the Unix time `now`, day by day."""
     today = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     number = 0
     for ago in range(DAYS - 1, -1, -1):

@@ -1,8 +1,8 @@
 """Quotas of the sample month: their definitions, the quotas to which each person's calls are charged, and the balances
 after the month.
 
-The calls of the month are charged to separate buckets, at the times of the calls. So the page Quotas shows buckets that
-are full, low and empty. Calls that an empty bucket would refuse have the record of a refused call.
+The sample calls are charged one after the other, at their own times. So the page Quotas shows quotas that are full, low
+and empty. A call that an empty quota would refuse has the record of a refused call.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ DEFINITIONS: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 def charged_to(quota: str) -> list[dict[str, str]]:
-    """Return the value of the key `quotas` in a grant. Calls are charged to the team's quota, and to `quota` unless it
+    """Return the value of the key `quotas` in a grant that charges calls to the quota `TEAM`, and to `quota` unless it
     is "".
     """
     return [{"bucket": name} for name in (quota, TEAM) if name]
 
 
 class SampleCharges:
-    """The charges of the sample calls."""
+    """Charges the sample calls to their quotas."""
 
     def __init__(self, quotas: Mapping[str, Quota], by_login: Mapping[str, str]) -> None:
-        """Start with full buckets. `quotas` maps the name of each quota to its definition.
+        """Start with full quotas. `quotas` maps the name of each quota to its definition.
 
-        `by_login` maps the login of each person to the name of a quota that is the person's own. The name is "" if the
-        person has no such quota.
+        `by_login` maps each person's login to the name of the person's own quota. The name is "" for a person without
+        one.
         """
         self._at = 0.0
         self._by_login = by_login

@@ -190,7 +190,8 @@ def _starting() -> Iterator[None]:
 
 
 def _finish(taker: Taker) -> Collection[str]:
-    """Finish the hand-over. Return the names of the unix sockets whose files the running gateway has created.
+    """Finish the replacement of the running gateway. Return the names of the unix sockets whose files that gateway has
+    created.
 
     Raises `CannotStart` if the running gateway has not given up its listeners.
     """

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gateway.store.postgres.configurations import Configurations, SharedVersion
 
 MEMORY: Final = "shared-config.json"
-"""The name of the file in the state folder with the number of the last version (`Known`)."""
+"""The name of the file in the state folder that has the number of the last version seen by this gateway (`Known`)."""
 REPLACED: Final = "replaced-config.hujson"
 """The name of a file in the state folder. If another gateway's version replaces an edit of the configuration's file,
 this file gets the edited text.
@@ -142,9 +142,10 @@ class SharedConfig:
             await self._take(newest)
 
     async def _unknown_version(self) -> SharedVersion | None:
-        """Return the newest version in the database if its text is new to this gateway, or None.
+        """Return the newest version in the database if another gateway has added it, else None.
 
-        If there is no version, or if only this gateway's file has changed, add the file's text to the database.
+        If the database has no version, or if only this gateway's file has changed, add the file's text to the database
+        and return None.
         """
         newest, text = await self._versions.newest(), self._file.text
         if newest is None:

@@ -21,7 +21,9 @@ from gateway.web.connection_limits import Connections
 from gateway.web.tls import over_tls
 
 BACKLOG: Final = 1024
-"""Maximum number of connections that wait in the queue of a listening socket, for example during a hand-over."""
+"""Maximum number of connections that wait in the queue of a listening socket, for example while another process takes
+over.
+"""
 ACCEPTED_AT_ONCE: Final = 100
 """Maximum number of connections that asyncio accepts in one iteration of the event loop.
 
@@ -47,7 +49,7 @@ Accept = Callable[[socket.socket, Callable[[], asyncio.BaseProtocol]], Accepting
 
 
 class Site(web.SockSite):
-    """A site of aiohttp. Its connections may begin with TLS or with a PROXY header.
+    """A listener as a site of aiohttp. A connection begins with TLS or a PROXY header if the listener requires it.
 
     The site uses a copy of the socket, so that the socket still listens when the site is stopped. If `accept` is None,
     asyncio accepts the connections.
@@ -99,7 +101,7 @@ class Site(web.SockSite):
 
 
 class Sites:
-    """All listeners for calls. `accept` accepts their connections. If `accept` is None, asyncio accepts them."""
+    """All listeners for calls. Connections are accepted by the function `accept`, or by asyncio if `accept` is None."""
 
     def __init__(self, bounds: list[Bound], modes: Modes, accept: Accept | None = None) -> None:
         self._modes = modes

@@ -132,7 +132,7 @@ def _bound(listener: Listener, opened: socket.socket, file: tuple[int, int] | No
 
 
 def _endpoint(listener: Listener) -> str:
-    """Return the endpoint of the listener's future socket, in the form of `access/identity/endpoints.py`.
+    """Return the name that the listener's socket will have, such as `127.0.0.1:8080` or `unix:/path`.
 
     Raises `OSError` if the listener's host cannot be looked up.
     """

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def database_path(config: Config, state: Path) -> Path:
     """Return the path of the SQLite file: the path in `storage.url`, or else `irisgate.db`.
 
-    A relative path starts at the state folder. If the store is in PostgreSQL, there is no SQLite file. The path is then
-    used only for the path of the bodies' file, which is derived from it.
+    A relative path starts at the state folder. The result is `irisgate.db` for a store in PostgreSQL too, because the
+    path of the bodies' file is derived from it.
     """
     url = config.storage.url
     return state / (url.removeprefix("sqlite:") if url and config.storage.postgres is None else "irisgate.db")

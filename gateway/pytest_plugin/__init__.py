@@ -1,7 +1,7 @@
 """The pytest plugin for authors of plugins. pytest loads it by the entry point `irisgate`.
 
-- All names begin with `irisgate_`, so that no fixture and no option changes another test suite.
-- Nothing but pytest is imported before a test asks for a fixture.
+- The names of all fixtures and options begin with `irisgate`, so that they change no other test suite.
+- Until a test asks for a fixture, nothing but pytest is imported.
 - The fixtures themselves are not `async`. Some return a function whose result is used with `async with`.
 
 For example, with pytest-asyncio:

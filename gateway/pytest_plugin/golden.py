@@ -31,12 +31,15 @@ def compare(path: Path, value: Any, *, rewrite: bool) -> None:
 
 
 def golden_text(value: Any) -> str:
-    """Return a value as indented JSON. Ids are numbered in order of appearance, and times are 0."""
+    """Return a value as indented JSON, with a number in place of each id and 0 in place of each time.
+
+    Ids are numbered in the order in which they first appear.
+    """
     return Mask()(json.dumps(value, ensure_ascii=False, indent=1)) + "\n"
 
 
 class Mask:
-    """Replaces ids and times that differ between runs. Within one mask, an id is always replaced by the same number."""
+    """Replaces ids and times that differ between runs. One mask replaces equal ids by equal numbers."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}

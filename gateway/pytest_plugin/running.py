@@ -80,7 +80,7 @@ class RunningGateway:
             return Reply(response.status, response.headers, await response.read())
 
     async def post(self, path: str, body: Any, **options: Any) -> Reply:
-        """Send a body. Bytes are sent unchanged, and any other value is encoded as JSON."""
+        """Send a POST request with `body`. Bytes are sent unchanged, and any other value is encoded as JSON."""
         data = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
         async with self.session.post(self.url + path, data=data, **options) as response:
             return Reply(response.status, response.headers, await response.read())
@@ -107,8 +107,8 @@ async def running_gateway(
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway on a free port of the loopback address. Its store is in a temporary folder.
 
-    `config` needs no `grants` and no listeners. `plugins` is a folder of plugins. Plugins of installed packages are
-    always loaded. `options` are the keyword arguments of `gateway.process.serve.listening`.
+    `config` needs no `grants` and no listeners. `plugins` is a folder of plugins, in addition to the plugins of
+    installed packages. `options` are the keyword arguments of `gateway.process.serve.listening`.
     """
     registry = discover(plugins)
     whole = {"grants": EVERYBODY, **config, "server": {**LOOPBACK, **config.get("server", {})}}

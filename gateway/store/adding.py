@@ -42,9 +42,10 @@ def ended_calls(entries: Sequence[Entry]) -> list[Record]:
 
 
 def add_entries(connection: Connection, entries: Sequence[Entry], new: Sequence[Row]) -> None:
-    """Write a batch of entries, except the ended calls themselves and the balances, which the caller writes.
+    """Write the changes that follow from a batch of entries, within a transaction of the caller. The caller itself
+    inserts the ended calls, and writes the balances.
 
-    This function writes the sums over the ended calls, the index of their recorded headers, the open calls and the
+    This function writes the sums over the ended calls, the index of their recorded headers, the open calls, and the
     changes of the configuration. `new` are the rows of the ended calls that were not in the store before the batch.
     Only these calls are summed and indexed.
     """
@@ -102,7 +103,9 @@ def _numbers(connection: Connection, keys: list[tuple[str, str]]) -> dict[tuple[
 
 
 def write_balances(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Write the last balance of each quota bucket in a batch. Each balance is limited to the range of its column."""
+    """Write the balances of quota buckets in a batch. If the batch has several balances of one bucket, the last one is
+    written. Each balance is limited to the range of its column.
+    """
     last = {balance.bucket: balance for entry in entries for balance in entry.balances}
     connection.executemany(
         _UPSERT_BALANCE,

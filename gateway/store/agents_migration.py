@@ -15,7 +15,7 @@ _FIGURES: Final = (
 )  # fmt: skip
 """The columns of sums in the release that introduced this migration."""
 _KEY: Final = ("provider", "model", "agent", "api", "status", "outcome")
-"""Columns of a series, without the caller."""
+"""The columns that identify a series of calls by agent. The login of the caller is not one of them."""
 
 SUMS_OF_AGENTS: Final = (
     f"""

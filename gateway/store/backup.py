@@ -1,8 +1,8 @@
 """Backup of a state folder that a gateway may be using at the same time.
 
 - The database is copied in one read transaction, so the copy is consistent. The gateway can write meanwhile.
-- Journal lines that the copy lacks are applied to the copy. So a backup has every call that had ended when the backup
-  began.
+- The gateway writes a call to the journal first, and to the database later. So the journal's newer lines are applied to
+  the copy of the database. The backup then has every call that had ended when the backup began.
 - The snapshot of the bodies is taken before the snapshot of the calls. So the backup has the call of each body.
 - Earlier versions of the configuration are copied file by file. Each file is complete, because the gateway writes it
   under another name and then renames it.
@@ -114,10 +114,11 @@ def back_up(state: StateFiles, target: Path, *, release: str, bodies: bool = Tru
 
 @contextmanager
 def _made(target: Path) -> Iterator[Path]:
-    """Yield a hidden folder. At the end of the block, rename it to `target`. After an exception, remove it.
+    """Yield a hidden folder for the files of a backup. At the end of the block, rename the folder to `target`. After an
+    exception, remove the folder.
 
-    Remains of a killed backup are removed first. Raises `StoreFailed` if `target` exists, or if another backup to it is
-    being made.
+    If a killed backup to `target` has left files behind, they are removed first. Raises `StoreFailed` if `target`
+    exists, or if another process is making a backup to `target`.
     """
     if target.exists():
         raise StoreFailed(f"{target}: exists; name a new folder for the backup")
@@ -144,7 +145,9 @@ def _made(target: Path) -> Iterator[Path]:
 
 
 def _snapshot(path: Path, opened: ExitStack) -> sqlite3.Connection:
-    """Return a connection that sees the present state of a database until `opened` is closed."""
+    """Return a connection in a read transaction, which sees the database as it is now. When `opened` is closed, the
+    connection is closed.
+    """
     uri = f"file:{quote(str(path.absolute()))}?mode=rw"
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
@@ -161,10 +164,11 @@ def _snapshot(path: Path, opened: ExitStack) -> sqlite3.Connection:
 def _snapshot_with_journal(
     state: StateFiles, opened: ExitStack
 ) -> tuple[sqlite3.Connection, JournalOffset, Mapping[int, BinaryIO]]:
-    """Return a snapshot of the database, its offset in the journal, and the open files of the journal by number.
+    """Return a snapshot of the database, the journal offset in this snapshot, and the open files of the journal by
+    number.
 
     The files are opened first, and then the snapshot is taken. If the gateway has begun a new journal file in between,
-    both steps are repeated, because the snapshot may need the new file.
+    both steps are repeated, because lines that the snapshot lacks may be in the new file.
     """
     while True:
         with ExitStack() as attempt:
@@ -185,10 +189,10 @@ def _offset(path: Path, snapshot: sqlite3.Connection) -> JournalOffset:
 
 
 def _require_schema(path: Path, snapshot: sqlite3.Connection) -> None:
-    """Raise `StoreFailed` if the database has another schema than this release.
+    """Raise `StoreFailed` if the schema of the database is not that of this release.
 
-    Applying the journal would migrate the copy of such a database to the schema of this release. Then the release that
-    wrote the database could not use the copy.
+    If such a database were backed up, its copy would be migrated when the journal is applied to it. The release that
+    uses the database could then not use the copy.
     """
     version = snapshot.execute("PRAGMA user_version").fetchone()[0]
     if version != len(MIGRATIONS):
@@ -245,8 +249,8 @@ def _copy_database(snapshot: sqlite3.Connection, path: Path) -> None:
 def _apply(journal: Mapping[int, BinaryIO], offset: JournalOffset, copy: StateFiles) -> tuple[int, float | None]:
     """Apply the lines of the journal after `offset` to the copied database.
 
-    Return the number of calls in the copy, and the Unix time at which its last call began. Unreadable lines are added
-    to the file of unreadable lines.
+    Return the number of calls in the copy, and the Unix time at which its last call began. Unreadable lines are
+    appended to the file `copy.unreadable`.
     """
     try:
         with closing(connect(copy.database)) as connection:

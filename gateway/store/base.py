@@ -128,7 +128,7 @@ class JournalOffset(NamedTuple):
     """A position in the journal, at the start of a line."""
 
     segment: int = 0
-    """Number of one of the journal's files, as in its name."""
+    """The number in the name of one of the journal's files."""
     byte: int = 0
     """Number of bytes before the position, in the file `segment`."""
 
@@ -175,9 +175,7 @@ class UsageRow(Totals, frozen=True, kw_only=True):
 Filters = Mapping[str, str | int]
 """The values that the fields of a row must have. A key is the name of a field of `Record` or `Session`, or `HEADER`.
 
-The value of the key `HEADER` is a term. `x-team` stands for calls that have this recorded header, and `x-team:alpha`
-for calls with this value of the header.
-"""
+The value of `HEADER` is a recorded header (`x-team`), or a header and a value (`x-team:alpha`)."""
 HEADER: Final = "header"
 ALL_ROWS: Final[Filters] = MappingProxyType({})
 
@@ -192,28 +190,27 @@ class SessionQuery(NamedTuple):
     cursor: str | None = None
     """The cursor of the page (`Page.next` of the page before), or None for the first page."""
     where: Filters = ALL_ROWS
-    """Values of fields of calls, such as `agent` or `model`. One call of a session must have all these values.
+    """The values that one call of a session must have in its fields, such as `agent` or `model`.
 
-    `where[HEADER]` names a recorded header (`x-team`), or a header and a value (`x-team:alpha`). Then the same call
-    must also have this header.
-    """
+    If there is a key `HEADER`, the same call must also have this header (`x-team`), or the header with this value
+    (`x-team:alpha`)."""
     span: Span | None = None
     """The range of time that the sessions must overlap, or None for any time."""
 
 
 class Store(Protocol):
-    """A store of the journal's entries.
+    """A store of calls and sessions. It is filled from the journal.
 
     - Every method is called on the event loop and never blocks it.
     - Every method raises `StoreFailed` if the store cannot be reached.
-    - Rows and the journal's offset change in one transaction.
+    - The rows of calls and the journal's offset change in one transaction.
 
     The protocol assumes no threads, so a store may be in another process or on another machine.
     """
 
     @property
     def start_offset(self) -> JournalOffset:
-        """The journal offset when the store was opened. All lines before it were applied."""
+        """The journal offset in the store when this process opened the store. All lines before it had been applied."""
 
     @property
     def reports(self) -> ReportStore:
@@ -221,7 +218,7 @@ class Store(Protocol):
 
     @property
     def exports(self) -> ExportStore:
-        """The positions of exports, and the calls in the order of their insertion."""
+        """Access to the positions of exports, and to the calls in the order of their insertion."""
 
     async def offset(self) -> JournalOffset:
         """Return the present journal offset. All lines before it are applied."""
@@ -272,8 +269,8 @@ class Store(Protocol):
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
         """Return at most `MAX_ROWS` rows of the hourly or daily totals, sorted by the columns in `query.by`.
 
-        Raises `TooManyCalls` if the query selects a value of a header for which the store keeps no sums, and too many
-        calls have this value.
+        The store does not keep sums for every value of a header. If the query selects a value without sums, the calls
+        with this value are read. Raises `TooManyCalls` if there are too many of them.
         """
 
     async def open_calls(self) -> Sequence[SentCall]:

@@ -205,11 +205,11 @@ class Bodies:
         return GATHER_SECONDS if deleted == BATCH else EXPIRE_SECONDS
 
     def read(self, call: str, identity: str | None) -> CapturedBodies | None:
-        """Return the bodies of a call. Return None if there are none, or if the call was made by another login than
+        """Return the bodies of a call. Return None if there are none, or if the login of the call's caller is not
         `identity`.
 
-        If `identity` is None, the login is not checked. Raises `StoreFailed` if the file cannot be read. This waits for
-        the disk.
+        If `identity` is None, the login is not checked. Raises `StoreFailed` if the file cannot be read. This function
+        blocks while it reads the disk.
         """
         retention = self._retention()
         if retention == 0 or not self._path.exists():

@@ -56,9 +56,10 @@ class Capture(Protocol):
         """The number of bytes that the body of the request and the body of the reply have together."""
 
     def redacted(self) -> CapturedBodies:
-        """Return the bodies, and the headers without secrets, in the form in which they are stored.
+        """Return the bodies and the headers, with `[redacted]` in place of secrets in the headers. This is what is
+        stored.
 
-        `Bodies` calls this in its writing thread.
+        `Bodies` calls this method in the thread that writes.
         """
 
 

@@ -35,7 +35,7 @@ class Unflushed(NamedTuple):
     folder: Path | None
     """The journal's folder if a file was created in it since the last flush. It is None otherwise."""
     lines: int
-    """Number of journal lines, counted from the start of the process, that are on the disk after the flush."""
+    """Number of lines that are on the disk after the flush. All lines since the start of the process are counted."""
     end: JournalOffset
     """The journal offset up to which all lines are on the disk after the flush."""
 

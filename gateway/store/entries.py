@@ -43,14 +43,16 @@ fits into 64 bits."""
 
 
 class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The balance of a quota bucket after a change. A bucket's last entry in the journal has its current balance."""
+    """The balance of a quota bucket after a change. The last such entry of a bucket in the journal is its current
+    balance.
+    """
 
     bucket: str
     amount: int
     """Balance in nanodollars. It is negative if calls cost more than the bucket contained."""
     remainder: int
-    """The part of the balance below one nanodollar: the numerator of a fraction of a nanodollar. The denominator is the
-    period of the bucket's rule."""
+    """A fraction of a nanodollar that belongs to the balance, because balances are refilled in fractions. The fraction
+    is `remainder` divided by the period of the bucket's rule."""
     at: float
     """Time of the change, as Unix time in seconds."""
     terms: str = ""
@@ -73,8 +75,8 @@ class Version(msgspec.Struct, frozen=True, gc=False):
 class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The data of a call that is about to be sent to a provider.
 
-    If the process is killed during the call, the call's record and charge are made from these data. They are encoded as
-    an array, which is shorter than an object. New releases add fields at the end, with defaults.
+    If the gateway is killed during the call, the next process uses these data to record and charge the call. The data
+    are encoded as an array, which is shorter than an object. New releases add fields at the end, with defaults.
     """
 
     id: str
@@ -95,50 +97,45 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cost_basis: str = ""
     """The rows of the price table that give `cost`, in the form of `Record.cost_basis`."""
     chains: tuple[tuple[tuple[str, str], ...], ...] = ()
-    """Chains of quota buckets that pay for the call. If a bucket cannot pay everything, the next bucket of the chain
-    pays the rest. A bucket is given by its name and the text of its rule (`Rule.terms`).
-    """
+    """Chains of quota buckets to which the call is charged. If a bucket's balance is too low, the rest is charged to
+    the next bucket of the chain. Each bucket is a pair: its name, and its rule as text (`Rule.terms`)."""
     parts: tuple[SentPart, ...] = ()
-    """The attempts of a call that has been sent several times. Each has its maximum cost, and the chains of quota
-    buckets that pay for this cost.
+    """The charged attempts of the call, if there are several: the maximum cost of each attempt, and its quota buckets.
 
-    If the call has been sent only once, the tuple is empty, and `chains` pay for the whole `cost`."""
+    If the call was sent only once, this is empty. The whole `cost` is then charged to `chains`."""
     headers: Mapping[str, str] = {}
     """The recorded headers of the request, in the form of `Record.headers`."""
 
 
 class SentPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The maximum cost of one attempt of a call that is sent several times, and the quota buckets that pay for the
-    attempt.
-    """
+    """One of several charged attempts of a call: its maximum cost, and the quota buckets to which it is charged."""
 
     cost: Small | None = None
     """Maximum cost of the attempt in nanodollars. It is None if the price of the attempt's model is unknown."""
     chains: tuple[tuple[tuple[str, str], ...], ...] = ()
-    """Chains of quota buckets that pay for the attempt, in the form of `SentCall.chains`."""
+    """Chains of quota buckets to which the attempt is charged, in the form of `SentCall.chains`."""
 
 
 class Bill(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The amounts that a call has used, and the quota buckets that pay for them."""
+    """The requests, tokens and money to charge for a call, and the quota buckets to which they are charged."""
 
     chains: tuple[tuple[tuple[Kind, str, str], ...], ...] = ()
-    """Chains of quota buckets that pay for the call. If a bucket cannot pay everything, the next bucket of the chain
-    pays the rest. A bucket is given by its kind, its name and the text of its rule (`Rule.terms`).
-    """
+    """Chains of quota buckets to which the call is charged. If a bucket's balance is too low, the rest is charged to
+    the next bucket of the chain. Each bucket is a triple: its kind, its name, and its rule as text (`Rule.terms`)."""
     requests: int = 0
     tokens: int = 0
     money: int = 0
     """Cost of the call in nanodollars."""
     estimated: bool = False
     others: tuple[Bill, ...] = ()
-    """The bills of the other attempts, if several attempts of the call are charged. This bill is then for one attempt.
-    """
+    """The bills of further attempts. If several attempts of a call are charged, one attempt has the outer `Bill`, and
+    each other attempt has a bill in `others`."""
 
 
 class Charged(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An amount that a worker charged to its slice of a bucket.
+    """An amount that a worker process has charged to a quota bucket.
 
-    A slice is the part of a bucket's balance that one worker may spend (`money/quotas/slices.py`).
+    The worker charges its slice: the part of the bucket's balance that it may spend (`money/quotas/slices.py`).
     """
 
     kind: Kind
@@ -160,9 +157,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     open: tuple[str, ...] = ()
     """Ids of the calls that are still open in a replaced process."""
     charged: tuple[Charged, ...] = ()
-    """The amounts that a worker process charged for a call to its slices, which are its parts of the buckets' balances.
-    The keeper (the process that keeps the balances) subtracts these amounts from the balances.
-    """
+    """The amounts that a worker process has charged for a call. The keeper (the process that keeps the balances of the
+    quota buckets) subtracts these amounts from the balances."""
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -183,7 +179,7 @@ def encode(entry: Entry) -> bytes:
 def decode(lines: Iterable[bytes]) -> tuple[Sequence[Entry], Sequence[bytes]]:
     """Return the entries of the readable lines, and the unreadable lines. Blank lines are skipped.
 
-    A line of which all keys are unknown is unreadable too. A later release may have written it.
+    A line counts as unreadable if it has no known key. A later release may have written it.
     """
     entries = []
     unreadable = []

@@ -1,6 +1,6 @@
-"""Examination of the journal's files and of a database, for `irisgate doctor`. Nothing is changed.
+"""Examines the journal's files and a database for faults, for `irisgate doctor`. Nothing is changed.
 
-`repair.py` repairs damage. `process/doctor/state.py` has the messages for users.
+`repair.py` repairs faults. `process/doctor/state.py` has the messages for users.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from gateway.store.sums import FIGURES, Series
 from gateway.store.units import QUARTER
 
 LineState = Literal["torn", "damaged", "unknown"]
-"""Reason why a line cannot be read:
+"""Reason why a line of the journal cannot be read:
 
-- `torn`: it has no line end;
-- `damaged`: it is not JSON;
-- `unknown`: it is of another release."""
+- `torn`: the line is the last one, and has no line feed;
+- `damaged`: the line is not JSON;
+- `unknown`: the line was written by another release."""
 
 
 class BadLine(NamedTuple):
@@ -84,8 +84,8 @@ class Database(msgspec.Struct, frozen=True):
 
     state: DatabaseState
     detail: str = ""
-    """The fault of the database. If its schema is old, this is a note that the next start migrates it. It is ""
-    otherwise."""
+    """The fault of the database as text, or "" if there is none. If only the schema is old, the text says that the next
+    start of the gateway migrates it."""
     calls: int = 0
     last_at: float = -math.inf
     """Unix time in seconds at which the last stored call began. It is minus infinity if there is no call."""
@@ -133,8 +133,8 @@ _STATES: Final[dict[int, DatabaseState]] = {
 
 
 UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
-"""Exceptions that the module `sqlite3` raises for a database that cannot be read. It raises `UnicodeDecodeError` if it
-cannot decode an error message that quotes a damaged schema."""
+"""Exceptions that `sqlite3` raises for a database that cannot be read. `UnicodeDecodeError` is one of them: an error
+message may quote a damaged schema, which is not valid UTF-8."""
 
 
 @contextmanager
@@ -218,10 +218,10 @@ def _wrong_balances(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _buckets(column: str, condition: str) -> tuple[str, ...]:
-    """Return SQL expressions that count durations by bucket of a histogram.
+    """Return SQL expressions that count the calls by buckets of a histogram of durations.
 
-    Each expression packs the counts of two buckets into one integer. `column` has the durations in milliseconds. Only
-    calls that meet `condition` are counted.
+    Like a stored histogram, each expression has the counts of two buckets in one integer (`histogram.py`). `column` has
+    the durations in milliseconds. Only calls that meet `condition` are counted.
     """
     ranges = list(zip(("-1e300", *BOUNDS), (*BOUNDS, "1e300"), strict=True))
     counts = [f"coalesce(sum({condition} AND {column} > {low} AND {column} <= {high}), 0)" for low, high in ranges]
@@ -252,10 +252,9 @@ SELECT counted.* FROM ({_COUNTED_FIGURES}) counted LEFT JOIN series s ON {SAME_S
 LEFT JOIN figures_quarter kept ON kept.time = counted.time AND kept.series = s.n
 WHERE kept.calls IS NULL OR kept.calls < counted.calls
 """  # noqa: S608 (our own query)
-"""SQL query that finds sums that are missing or lack calls, and yields their correct values.
+"""SQL query for the quarter-hour sums that are missing or count too few calls. Its rows have the correct sums.
 
-A stored sum may rightly count more calls than are stored, because calls are deleted earlier than their sums.
-"""
+A stored sum may rightly count more calls than are stored, because calls are deleted earlier than their sums."""
 _OF_AGENT: Final = [name for name in Series._fields if name != "identity"]
 _MISSING_OF_AGENTS: Final = f"""
 SELECT 1 FROM (
@@ -265,6 +264,5 @@ SELECT 1 FROM (
 LEFT JOIN agents_day kept ON kept.time = counted.time AND kept.series = s.n
 WHERE kept.calls IS NULL OR kept.calls < counted.calls
 """  # noqa: S608 (our own names)
-"""SQL query with a row for each wrong daily sum by agent. Such a sum is missing, or it counts fewer calls than the
-daily sums by caller and agent count together.
-"""
+"""SQL query with a row for each daily sum by agent that is missing or too low. The correct value is the total of the
+daily sums by caller and agent."""

@@ -1,11 +1,12 @@
 """The positions of exports in a store, and the calls that an export reads, in the order of their insertion.
 
-An export copies each call exactly once to objects elsewhere. An object is a file or an object in S3.
+An export copies each call exactly once to files or to objects in S3. Both are called objects here.
 
-- The number `n` of a call grows with each insertion. So a call that is inserted late is exported late, and not missed.
-- Before an object is written, its plan is stored: the object's name, and the number of its last call. After a crash,
-  the same calls are written to an object of the same name.
-- When the object is complete, the position of the export moves past the last call of the object.
+- A call gets its number `n` when it is inserted. A call that is inserted late gets a high number, so an export does not
+  miss it.
+- Before an object is written, its name and the number of its last call are stored. This is the plan of the object.
+  After a crash, the same calls are written to an object of the same name.
+- When the object is complete, the position of the export moves to the last call of the object.
 - Two processes may run the same export. Only one of their plans is stored, and both then write the same object.
 
 SQLite may use the numbers of deleted calls again. `forget_numbers` ensures that calls with such numbers are exported.
@@ -57,8 +58,8 @@ class Position(NamedTuple):
     n: int = 0
     """The number of the last call that is in a complete object."""
     until: int = 0
-    """The number of the last call of the object that was planned last. An object is planned before it is written, so
-    this object may be complete, incomplete or missing."""
+    """The number of the last call of the newest planned object. The object is planned before it is written, so it may
+    be complete, incomplete or missing."""
     object: str = ""
     """The name of the planned object, which may be incomplete or missing. It is "" if no object is planned."""
 
@@ -71,7 +72,7 @@ Numbered = tuple[int, Record]
 
 
 class ExportStore:
-    """The part of a store that keeps the positions of exports. Each method raises `StoreFailed` if the store cannot be
+    """Reads and writes the positions of exports in a store. Each method raises `StoreFailed` if the store cannot be
     reached.
     """
 
@@ -84,11 +85,11 @@ class ExportStore:
         return await self._writing.run(partial(_position, name=name))
 
     async def plan(self, name: str, before: int, until: int, object_name: str) -> Position:
-        """Store the plan of the next object: the name `object_name`, and the calls with numbers above `before` and up
-        to `until`.
+        """Store the plan of the next object: its name `object_name`, and its calls, whose numbers are above `before`
+        and at most `until`.
 
-        Return the position of the export. If another process has stored a plan meanwhile, that plan is kept, and the
-        returned position has that plan.
+        Return the position of the export, which has the plan. If another process has stored a plan first, the position
+        has that plan instead.
         """
 
         def store(connection: Connection) -> Position:
@@ -98,10 +99,9 @@ class ExportStore:
         return await self._writing.run(store)
 
     async def complete(self, name: str, object_name: str) -> None:
-        """Record that an object is completely written. The position of the export moves past the last call of this
-        object.
+        """Record that an object is completely written: move the position of the export to the last call of the object.
 
-        Nothing changes if `object_name` is not the object that was planned last.
+        Nothing changes if the stored plan is for another object than `object_name`.
         """
         await self._writing.run(lambda connection: connection.execute(_DONE, (name, object_name)).fetchall())
 
@@ -131,8 +131,8 @@ class ExportStore:
 def forget_numbers(connection: Connection, newest: int) -> None:
     """Lower the position of each export to `newest`, the number of the newest call, if the position is greater.
 
-    A position is greater after the newest calls were deleted. The next call then gets the number after `newest`. With
-    the greater position, an export would leave this call out.
+    The position is greater if the newest calls were deleted. SQLite then gives their numbers to new calls. Without this
+    function, an export would take such calls for exported ones.
     """
     connection.execute(_FORGET, (newest,) * 6)
 

@@ -1,8 +1,8 @@
 """Makes reports about the calls with one value of a recorded header, if the store keeps no sums for this value.
 
-For each header, the store keeps sums only for the first values that it sees. A header with more values has few calls
-for each value. For example, each call may have its own value of a header with a request id. To report about one value,
-its calls are copied into a database in memory, and the reports are made from all calls of that database.
+The store keeps sums only for the first values of each header that it sees. So it has no sums for most values of a
+header with many values, such as a request id. Each of these values has few calls. For a report about one value, its
+calls are copied into a database in memory, and the report is made from that database.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _HEALTH: Final = "provider, model, success_at, error_at, error, message, call"
 
 @contextmanager
 def with_sums(connection: Connection, selection: Selection) -> Iterator[tuple[Connection, Selection]]:
-    """Yield a connection and a selection with which the sums over the selected calls can be read.
+    """Yield a connection to a database with sums over the selected calls, and the selection to use with it.
 
-    Usually these are the arguments, unchanged. If the store keeps no sums for the selected value of a header, a
-    database in memory is made that has only the calls with this value. Then the connection is to this database. Raises
-    `TooManyCalls` if more than `MAX_CALLS` calls in the range of time have the value.
+    Usually these are the arguments, unchanged. If the store keeps no sums for the selected value of a header, the
+    connection is to a database in memory. This database has only the calls with this value, so the yielded selection
+    does not name the header. Raises `TooManyCalls` if more than `MAX_CALLS` calls in the range of time have the value.
     """
     term = selection.header
     stored = None if term is None else connection.execute(_HAS_SUMS, (term,)).fetchone()

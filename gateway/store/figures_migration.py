@@ -1,10 +1,10 @@
 """The migration that replaces hourly and daily totals by figures.
 
-Figures are sums over the calls of a quarter hour, an hour, a day, or a period of 32 days.
+Figures are sums over the calls of a quarter hour, an hour, a day, or a period of 32 days. A row of figures covers one
+such time and one series: all calls with the same caller, provider, model, agent, API format, status and outcome.
 
-A row of figures is for one such time and one series: calls with the same caller, provider, model, agent, API format,
-status and outcome. Figures are computed from the stored calls. If the calls of an hour have expired, its total becomes
-a row for the first quarter of this hour, with the API format "" and the status 0.
+Figures are computed from the stored calls. If the calls of an hour have expired, the total of this hour is stored as
+the figures of its first quarter, with the API format "" and the status 0.
 """
 
 from __future__ import annotations
@@ -48,9 +48,8 @@ def _coarser(name: str, finer: str, milliseconds: int) -> str:
 
 
 def _of_everybody(level: str) -> tuple[str, str]:
-    """Return the statements that create and fill one table of sums over all callers and agents.
-
-    `level` is the table's unit of time, such as `hour`.
+    """Return the statements that create and fill a table of sums over all callers and agents, such as `everybody_hour`.
+    `level` is the unit of time of the sums, such as `hour`.
     """
     summed = ", ".join(f"sum(f.{column})" for column in _FIGURES)
     fill = f"""
@@ -86,7 +85,8 @@ SELECT u.time FROM (SELECT time, sum(calls) AS calls FROM usage_hourly GROUP BY 
 LEFT JOIN (SELECT time - time % 3600000 AS time, sum(calls) AS calls FROM figures_quarter GROUP BY 1) p USING (time)
 WHERE u.calls > coalesce(p.calls, 0)
 """
-"""Statement that creates a table of hours: those whose hourly totals count calls that have expired."""
+"""Statement that creates a table with the start of each hour in which calls have expired. The total of such an hour
+counts more calls than are stored."""
 _EXPIRED: Final = f"""
 CREATE TEMP TABLE expired AS
 SELECT u.time, u.identity, u.provider, u.model, u.agent, u.calls - coalesce(p.calls, 0) AS calls,
@@ -98,8 +98,8 @@ WHERE u.time IN (SELECT time FROM partial) AND u.calls > coalesce(p.calls, 0)
 
 
 def _kept(outcome: str, condition: str, calls: str, *, amounts: bool) -> tuple[str, str]:
-    """Return two SQL statements that store the sums over expired calls with this `outcome`. The first inserts the
-    series of these calls, and the second their sums.
+    """Return two SQL statements. The first inserts the series with the outcome `outcome` for calls that are no longer
+    stored. The second inserts the sums over these calls.
 
     The sums come from the table `expired`, which has hourly totals of calls that are no longer stored. Only its rows
     that meet `condition` are read. `calls` is an SQL expression for the number of calls that a row adds. If `amounts`

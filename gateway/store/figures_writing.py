@@ -1,8 +1,8 @@
-"""Writes the sums over a batch of calls: figures, uses of tools, errors, and the health of models.
+"""Writes the sums over a batch of calls to a store: figures, uses of tools, errors, and the health of models.
 
-A row of figures has the sums over the calls of one series in one unit of time, such as a day. A series is all calls
-with the same caller, provider, model, agent, API format, status and outcome (`sums.Series`). All functions run within a
-transaction of the caller.
+Figures are sums over the calls of one series in one unit of time, such as a day. A series is all calls with the same
+caller, provider, model, agent, API format, status and outcome (`sums.Series`). All functions run within a transaction
+of the caller.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ these tables.
 AGENT_TABLES: Final[Mapping[str, Unit]] = {"agents_day": UNITS["day"]}
 """Tables of sums over all callers, each with its unit of time. Their rows name the agent, but no caller."""
 MAX_SHAPES: Final = 200
-"""Maximum number of message shapes for one error code of one provider. Errors with further shapes are counted under the
-shape "".
+"""Maximum number of message shapes for one error code of one provider. A shape is an error message without numbers and
+quoted text (`sums.shape`).
 
-A shape is an error message without numbers and quoted text (`sums.shape`)."""
+Errors with further shapes are counted together under the shape ""."""
 _LOOKUP_ROWS: Final = 512
 """Maximum number of series that one statement looks up, because SQLite limits the number of values. It must be a power
 of two, because `_padded` rounds the number of series up to a power of two.
@@ -96,7 +96,7 @@ def add_figures(connection: Connection, sums: Sums) -> None:
 
 
 def _of_agent(series: Series) -> Series:
-    """Return the series that stands for all callers with the same agent."""
+    """Return the series without its caller. It stands for all callers together."""
     return series._replace(identity="")
 
 
@@ -106,9 +106,8 @@ def of_everybody(series: Series) -> Series:
 
 
 Rows = dict[tuple[int, int], Sequence[int]]
-"""Sums in the order of the columns `FIGURES`. A key is the start of a unit of time, as Unix time in milliseconds, and
-the row number of a series.
-"""
+"""Sums by time and series. A key has the start of a unit of time, as Unix time in milliseconds, and the row number of a
+series. A value has the sums in the order of the columns `FIGURES`."""
 
 
 K = TypeVar("K")
@@ -123,8 +122,8 @@ def add_amounts(to: dict[K, Sequence[int]], key: K, amounts: Sequence[int]) -> N
 def _add_to_tables(connection: Connection, tables: Mapping[str, Unit], quarters: Rows) -> None:
     """Add the sums over quarter hours to tables of sums by longer units of time.
 
-    `tables` has the table with the longest unit first. The rows of each table are summed from the rows of the table
-    with the next shorter unit.
+    `tables` lists the table with the longest unit first. The rows for the shortest unit are computed from the quarter
+    hours, and the rows for each longer unit from those for the next shorter one.
     """
     rows = quarters
     for table, unit in reversed([*tables.items()]):
@@ -133,7 +132,7 @@ def _add_to_tables(connection: Connection, tables: Mapping[str, Unit], quarters:
 
 
 def _summed(rows: Rows, unit: Unit) -> Rows:
-    """Return `rows` added up by `unit`, a longer unit of time than that of `rows`."""
+    """Return the rows for a longer unit of time. The rows that begin in the same `unit` are added up."""
     starts = {time: unit.start(time) for time in {time for time, _ in rows}}
     if len(set(starts.values())) == len(starts):
         # most batches are within a quarter hour, and their rows have nothing to add
@@ -172,8 +171,8 @@ def _look_up(connection: Connection, series: Sequence[Series]) -> dict[Series, i
 def _padded(series: Sequence[Series]) -> Sequence[Series]:
     """Return the series, with the last one repeated until their number is a power of two.
 
-    So only a few different SQL statements are needed. Each connection caches its prepared statements, and a long
-    statement takes 30 KB.
+    With only these numbers of series, there are few different SQL statements. This saves memory, because a connection
+    caches its statements, and a long one takes 30 KB.
     """
     size = 1 << (len(series) - 1).bit_length()
     return [*series, *[series[-1]] * (size - len(series))]
@@ -192,9 +191,9 @@ def write_errors(
     kinds: Mapping[ErrorKind, ErrorShare],
     numbers: Mapping[Series, int],
 ) -> None:
-    """Add numbers of errors to the table of errors.
+    """Add the numbers of errors in a batch to the stored numbers of errors.
 
-    `kinds` has the last error of each kind, and `numbers` the row number of each series.
+    `kinds` has the last error of each kind. `numbers` has the row number of each series.
     """
     stored = kind_numbers(connection, kinds)
     rows = [(group.time, numbers[group.series], stored[kind], calls) for (group, kind), calls in errors.items()]
@@ -202,14 +201,16 @@ def write_errors(
 
 
 def kind_numbers(connection: Connection, kinds: Mapping[ErrorKind, ErrorShare]) -> dict[ErrorKind, int]:
-    """Store the last message of each kind of errors, with the id of the call that had it. Return each kind's row
-    number.
+    """Return the row number of each kind of errors. For each kind, store the last message, and the id of the call with
+    this message.
     """
     return {kind: _kind_number(connection, kind, share) for kind, share in kinds.items()}
 
 
 def _kind_number(connection: Connection, kind: ErrorKind, share: ErrorShare) -> int:
-    """Store the last message of a kind of errors, with the id of the call that had it. Return the kind's row number."""
+    """Return the row number of a kind of errors. Store the last message of this kind, and the id of the call with this
+    message.
+    """
     number = "SELECT n FROM error_kinds WHERE code = ? AND native = ? AND provider = ? AND shape = ?"
     if connection.execute(number, kind).fetchone() is None:
         shapes = "SELECT count(*) FROM error_kinds WHERE code = ? AND native = ? AND provider = ?"
@@ -233,17 +234,18 @@ _OF_TEXTS: Final = ("tools_quarter", "tools_day", "errors_quarter")
 
 For each of them there is a table with the same sums by header term (`header_sums.py`)."""
 _OF_A_TERM: Final = "term IN (SELECT n FROM header_terms WHERE has_sums = 1)"
-"""SQL condition on the first column of the keys of tables with sums by header term.
+"""SQL condition that is true for all rows of a table of sums by header term.
 
-All rows meet the condition. It is only there to make SQLite search by key, and not read the whole table."""
+With this condition, SQLite searches the table by its primary key, whose first column is `term`. Without it, SQLite
+would read the whole table."""
 
 
 def expire_texts(connection: Connection, before: int) -> None:
-    """Delete old counts of errors and of tool uses, because they contain texts of clients and providers.
+    """Delete counts of errors and of tool uses from before the time `before`, in Unix milliseconds. They contain texts
+    chosen by clients and providers.
 
-    Counts are old if they are from before the time `before`, in Unix milliseconds. One run deletes at most the oldest
-    day of each table of counts, because the store is locked meanwhile. The text of a model's last error is deleted too,
-    if the error is that old.
+    The store is locked meanwhile. So one run deletes at most the oldest day of each table of counts. If the last error
+    of a model is from before `before`, its message is deleted too.
     """
     for table in _OF_TEXTS:
         # the calls of a row begin up to this long after its time

@@ -14,7 +14,8 @@ BUSY_SECONDS: Final = 1.0
 """Maximum number of seconds for which a statement waits for a lock of another connection."""
 
 WAL_BYTES: Final = 64 * 1024 * 1024
-"""Size in bytes to which the write-ahead log is cut after it grew during a long read."""
+"""Maximum size in bytes of the write-ahead log between writes. During a long read, the log may grow larger. SQLite cuts
+it to this size afterwards."""
 
 
 REPAIR: Final = "; stop the gateway and run irisgate doctor --repair"

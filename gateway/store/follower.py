@@ -25,15 +25,16 @@ from gateway.store.journal import Journal
 from gateway.telemetry.log import Logger
 
 POLL_SECONDS: Final = 0.05
-"""Seconds between two rounds of applying the journal to the store. So a call is in the store within 100 ms.
+"""Seconds between two rounds of applying the journal to the store. With this interval, a call is in the store within
+100 ms.
 
 A busy gateway waits for `BUSY_POLL_SECONDS` instead."""
 BUSY_POLL_SECONDS: Final = 1.0
-"""Seconds between two rounds of applying the journal while the gateway is busy (`BUSY_BYTES`). Open pages check for new
-records at the same interval.
+"""Seconds between two rounds of applying the journal to the store while the gateway is busy (`BUSY_BYTES`). Open pages
+check for new records at the same interval.
 
-Large batches save work: a call in a batch of 1,000 calls costs the store less than half as much as a call in a batch of
-50."""
+Large batches save work. In a batch of 1,000 calls, the store needs less than half as much time for each call as in a
+batch of 50."""
 BUSY_BYTES: Final = 32 * 1024
 """Number of unapplied bytes of the journal at which the gateway counts as busy. The journal of a busy gateway is
 applied less often (`BUSY_POLL_SECONDS`).
@@ -59,7 +60,8 @@ The process that applies the spool deletes the files that it has applied complet
 successor must read the remaining files again, so short files save work.
 """
 CHECK_SECONDS: Final = 5.0
-"""Seconds without a use of the store, after which the follower asks the store whether it works."""
+"""Maximum number of seconds without any request to the store. After this time, the follower checks whether the store
+still answers."""
 EXPIRE_BATCH_CALLS: Final = 2000
 """Maximum number of calls that are deleted in one transaction, during which the store is locked."""
 
@@ -165,8 +167,8 @@ class JournalFollower:
     def put(self, entry: Entry) -> None:
         """Append an entry to the journal. This never raises and never waits.
 
-        While the journal is full, the gateway refuses every call. The records of these calls are discarded, because
-        keeping them would need unlimited memory.
+        While the journal is full, the gateway refuses every call. The record of such a refused call is discarded,
+        because the records of many refused calls would need unlimited memory.
         """
         if not (self.full and _is_refused(entry)):
             self._journal.append(encode(entry))
@@ -179,10 +181,10 @@ class JournalFollower:
             self._journal.append(b"\n".join(lines))
 
     def put_sent(self, call: SentCall) -> Awaitable[None] | None:
-        """Append the line of a call that is about to be sent.
+        """Append the line of a call that is about to be sent to a provider.
 
-        With `storage.sync`, return an awaitable that waits until the line is on the disk. Without it, return None. The
-        awaitable raises `StoreFailed` if the line cannot be written or flushed.
+        With `storage.sync`, return an awaitable that waits until the line is on the disk. It raises `StoreFailed` if
+        the line cannot be written or flushed. Without `storage.sync`, return None.
         """
         self._journal.append(encode(Entry(sent=call)))
         return self._sync.wait() if self._sync is not None else None
@@ -219,10 +221,10 @@ class JournalFollower:
         self._task = asyncio.create_task(self._tend())
 
     async def resume(self) -> None:
-        """Undo `redirect` and `pause`: close the spool (the second journal), and continue to write and apply the first
-        journal.
+        """Undo `redirect` and `pause`: close the spool (the second journal, which `redirect` began), and write and
+        apply the main journal again.
 
-        Do nothing if this journal is being applied. Raises `StoreFailed` if the journal or the store fails.
+        Do nothing if neither `redirect` nor `pause` was called. Raises `StoreFailed` if the journal or the store fails.
         """
         if not self._paused:
             return
@@ -276,10 +278,10 @@ class JournalFollower:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _tend(self) -> None:
-        """Retry writing the lines that could not be written to the spool (a second journal), until the task is
-        cancelled.
+        """Look after the spool (a second journal) until the task is cancelled.
 
-        Also begin a new file from time to time, so that the process that applies the spool can delete the old files.
+        Retry writing the lines that could not be written. Begin a new file every `SPOOL_SECONDS`, so that the process
+        that applies the spool can delete the old files.
         """
         while True:
             await asyncio.sleep(POLL_SECONDS)

@@ -1,15 +1,16 @@
 """The index of calls and sessions by recorded headers (`Record.headers`).
 
 A term is what a filter names: a header, such as `x-team`, or a header and a value, such as `x-team:alpha`. The name of
-a header contains no colon, so it ends at the first colon of the term. Each call has two terms for each of its headers.
+a header contains no colon, so it ends at the first colon of the term. Each header of a call is indexed under two terms:
+without and with its value.
 
 - The table `header_terms` gives each term a number.
 - The table `call_headers` has the calls of each term, in the order of time.
 - The table `session_headers` has the sessions of each term.
 
 When the last call with a term is deleted, the text of the term is deleted too, because a client has chosen it. If the
-store has no sums for the term (`header_sums.py`), the row of the term in `header_terms` is deleted. If the store has
-sums for the term, the row stays, without the text, until the sums are deleted.
+store has no sums for the term (`header_sums.py`), its row in `header_terms` is deleted. Otherwise the row stays,
+without the text, until the sums are deleted.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ Row = tuple[Any, ...]
 NO_HEADERS: Final = "{}"
 """The value of the column `headers` of a call without recorded headers."""
 MAX_VALUES: Final = 1_000
-"""Maximum number of values of one header that have sums. The sums of one value may take as many rows as the sums over
-all calls."""
+"""Maximum number of values of one header for which the store keeps sums. The sums for one value may take as many rows
+as the sums over all calls."""
 RARE: Final = 10_000
-"""A header term is rare if fewer than this number of calls have it.
+"""Number of calls below which a header term (`x-team` or `x-team:alpha`) is rare.
 
-To find one caller's calls with a rare term, all calls with the term are read. For any other term, it is faster to read
-the caller's calls, and to check each of them for the term."""
+A search for one caller's calls with a rare term reads all calls with the term. If the term is not rare, it is faster to
+read the caller's calls, and to check each of them for the term."""
 _LOOKUP_ROWS: Final = 512
 """Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
 _HEADERS: Final = itemgetter(CALL_COLUMNS.index("headers"))
@@ -48,10 +49,11 @@ NUMBER: Final = "(SELECT n FROM header_terms WHERE term = ?)"
 null if no stored call has the term.
 """
 OF_CALL: Final = f"EXISTS (SELECT 1 FROM call_headers h WHERE h.term = {NUMBER} AND h.time = {{at}} AND h.call = {{n}})"  # noqa: S608
-"""SQL condition that is true if a call has a given term. `{at}` and `{n}` are replaced by the columns of the call's
-time and number."""
+"""SQL condition that is true if a call has a given header term (`x-team` or `x-team:alpha`). `{at}` and `{n}` must be
+replaced by the names of the columns with the call's time and number."""
 OF_SESSION: Final = f"n IN (SELECT session FROM session_headers WHERE term = {NUMBER})"  # noqa: S608 (our own names)
-"""SQL condition that is true if a session has a call with a header term. The placeholder is for the term."""
+"""SQL condition that is true if at least one call of a session has a given header term (`x-team` or `x-team:alpha`).
+The placeholder is for the term."""
 _IS_RARE: Final = f"SELECT count(*) < {RARE} FROM (SELECT 1 FROM call_headers WHERE term = {NUMBER} LIMIT {RARE}) t"  # noqa: S608
 _INSERT_CALL: Final = """
 INSERT INTO call_headers (term, time, call) SELECT CAST(? AS BIGINT), at, n FROM calls WHERE id = ? AND at = ?
@@ -68,11 +70,10 @@ _ALL_UNUSED: Final = """
 SELECT n FROM header_terms t WHERE term >= '!' AND NOT EXISTS (SELECT 1 FROM call_headers h WHERE h.term = t.n)
 """
 FORGOTTEN: Final = "term < '!'"
-"""SQL condition that is true for a term whose text is deleted.
+"""SQL condition that is true for a header term whose text is deleted.
 
-The text is replaced by a space and a number, which sorts before "!". No name of a header sorts before "!", because "!"
-is the lowest character that such a name may contain.
-"""
+In place of a deleted text, the row has a space and a number. Only such a text sorts before "!", because header names
+have no character below "!"."""
 # a call is found by two terms for each of its headers, and by that with the value for certain
 _MISSING: Final = """
 FROM calls c, json_each(iif(json_valid(c.headers), c.headers, '{}')) j
@@ -84,9 +85,8 @@ WHERE c.headers <> '{}' AND NOT EXISTS (
 
 
 _INDEXED: Final = (("call_headers", "call", "calls"), ("session_headers", "session", "sessions"))
-"""The tables of the index. An item has the name of the table, its column with the row number of a call or session, and
-the table `calls` or `sessions` that has this row.
-"""
+"""The tables of the index. An item has three names: a table of the index, its column with the row number of a call or
+session, and the table in which this row is (`calls` or `sessions`)."""
 
 
 @lru_cache(1024)
@@ -106,8 +106,9 @@ def terms_with_rows(calls: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def add_to_index(connection: Connection, by_term: Mapping[str, Sequence[Row]]) -> None:
-    """Add calls to the index of headers. The calls are given by header term (`x-team` or `x-team:alpha`). The calls and
-    their sessions must already be in the store.
+    """Add calls to the index of headers. `by_term` has the calls of each header term (`x-team` or `x-team:alpha`).
+
+    The calls and their sessions must already be in the store.
     """
     numbers = term_numbers(connection, by_term)
     calls = [(numbers[term], *_CALL(row)) for term, rows in by_term.items() for row in rows]
@@ -147,7 +148,8 @@ def _with_sums(connection: Connection, new: Iterable[str]) -> Sequence[tuple[str
 
 
 def values_of(name: str) -> tuple[str, str]:
-    """Return the bounds of a range in the column `term` that contains exactly the terms `name:value` of a header.
+    """Return two bounds in the sort order of the column `term`. Exactly the terms `name:value` of the header `name` are
+    between them.
 
     The first bound is inclusive, and the second is exclusive.
     """
@@ -176,11 +178,11 @@ def is_rare(connection: Connection, term: str) -> bool:
 
 
 def expiring(connection: Connection, calls: str, values: Sequence[Any]) -> list[tuple[int, int, str]]:
-    """Return the calls that a query selects, except for calls without recorded headers. The result is for
-    `remove_from_index`.
+    """Return the calls to remove from the index, for `remove_from_index`.
 
-    `calls` is an SQL query for the columns `n`, `at` and `headers`. Each item of the result has the values of these
-    columns: the call's row number, its time in Unix milliseconds, and its headers as JSON.
+    `calls` is an SQL query that selects the expiring calls, with the columns `n`, `at` and `headers`. Calls without
+    recorded headers are left out. An item of the result has a call's row number, its time in Unix milliseconds, and its
+    headers as JSON.
     """
     query = f"SELECT n, at, headers FROM ({calls}) c WHERE headers <> '{NO_HEADERS}'"  # noqa: S608 (our own query)
     return connection.execute(query, values).fetchall()
@@ -202,7 +204,7 @@ def remove_from_index(connection: Connection, calls: Sequence[tuple[int, int, st
 def _forget(connection: Connection, unused: Iterable[int]) -> None:
     """Delete header terms (`x-team` or `x-team:alpha`) that no stored call has. `unused` are their row numbers.
 
-    If the store keeps sums for a term, the row of the term is kept, but without the text (`FORGOTTEN`).
+    If the store keeps sums for a term, only the text of the term is deleted, and its row stays (`FORGOTTEN`).
     """
     terms = [(number,) for number in unused]
     connection.executemany("DELETE FROM session_headers WHERE term = ?", terms)
@@ -213,7 +215,7 @@ def _forget(connection: Connection, unused: Iterable[int]) -> None:
 def forget_unused(connection: Connection) -> None:
     """Delete each header term (`x-team` or `x-team:alpha`) that no stored call has.
 
-    If the store keeps sums for the term, the row of the term is kept, but without the text (`FORGOTTEN`).
+    If the store keeps sums for the term, only the text of the term is deleted, and its row stays (`FORGOTTEN`).
     """
     _forget(connection, [number for (number,) in connection.execute(_ALL_UNUSED).fetchall()])
 

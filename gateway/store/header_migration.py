@@ -17,9 +17,9 @@ _FIGURES: Final = (
 
 
 def _table(name: str, key: str, columns: tuple[str, ...]) -> str:
-    """Return the SQL statement that creates a table of sums.
+    """Return the SQL statement that creates a table of sums by header term.
 
-    The primary key has the columns `term` and `time`, and then the columns that `key` defines.
+    The primary key has the columns `term` and `time`, and then the columns that `key` defines in SQL.
     """
     names = ", ".join(part.split()[0] for part in key.split(", "))
     sums = ", ".join(f"{column} INTEGER NOT NULL" for column in columns)

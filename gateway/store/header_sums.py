@@ -1,10 +1,10 @@
 """Writes the sums by header term, in SQLite and in PostgreSQL. A term is a header, or a header and its value
-(`header_index.py`). Its sums are over all calls that have the term.
+(`header_index.py`). The sums for a term are over all calls with this term.
 
 - The store keeps sums for the name of each header, and for the first `MAX_VALUES` values of the header. Reports about
   other values read the calls with these values (`few_calls.py`).
-- After the last stored call of a term is deleted, the sums of the term are deleted. Then the store can keep sums for
-  another value of the header.
+- When the last stored call with a term is deleted, the sums for the term are deleted later. After that, the store can
+  keep sums for another value of the header.
 
 All functions run within a transaction of the caller.
 """
@@ -30,9 +30,8 @@ from gateway.store.sums import Series, Sums, sum_calls
 from gateway.store.units import DAY, UNITS, Unit
 
 PREFIX: Final = "header_"
-"""Beginning of the name of a table with sums for each header term: a header, or a header and a value. The rest of the
-name is the name of the table with sums over all calls.
-"""
+"""Prefix of the names of the tables with sums by header term. For example, `figures_day` has sums over all calls, and
+`header_figures_day` has the same sums for each header term."""
 MAX_PURGED: Final = 2_000
 """Approximate maximum number of rows of one term that a transaction deletes from one table. The store is locked
 meanwhile.
@@ -44,8 +43,8 @@ SELECT h.time, h.call, {", ".join(f"c.{name}" for name in CALL_COLUMNS)}
 FROM call_headers h CROSS JOIN calls c ON c.n = h.call AND c.at = h.time
 WHERE h.term = ? AND (h.time, h.call) > (?, ?) ORDER BY h.time, h.call LIMIT 5000
 """  # noqa: S608 (our own names)
-"""Query for the next batch of the calls with a header term, sorted by time. The placeholders are for the row number of
-the term, and for the time and the row number of the last call in the previous batch."""
+"""Query for the next calls with a header term, in the order of their time. The placeholders are for the row number of
+the term, and for the time and the row number of the last call that was read before."""
 _CALLS: Final = "count(*)", "1 = 1"
 _TOOLS: Final = "sum(iif(json_valid(c.tools), json_array_length(c.tools), 0))", "c.tools <> '[]'"
 _ERRORS: Final = "count(*)", "c.outcome <> 'ok' AND c.error <> ''"
@@ -57,11 +56,10 @@ class _Table(NamedTuple):
     unit: Unit
     """The unit of time that each row of the table covers."""
     number: str
-    """SQL expression for the value of the column `calls`: a number of calls, of uses of tools, or of errors. It is
-    computed from rows of the table `calls`, which has the alias `c`.
-    """
+    """SQL aggregate for the value of the column `calls`: the number of calls, of tool uses, or of errors. The aggregate
+    is over rows of the table `calls`, with the alias `c`."""
     condition: str
-    """SQL condition that selects the calls to count."""
+    """SQL condition for the calls that the table counts."""
 
 
 _TABLES: Final[Mapping[str, _Table]] = {
@@ -97,8 +95,8 @@ def add_header_sums(connection: Connection, by_term: Mapping[str, Sequence[Row]]
 
 
 def _add(connection: Connection, parts: Sequence[tuple[int, Sums]]) -> None:
-    """Add sums to the tables. Each of `parts` is the row number of a header term, and sums over some calls with this
-    term.
+    """Add sums to the tables. Each item of `parts` has the row number of a header term, and sums over some calls with
+    this term.
     """
     own = [group.series for _, sums in parts for group in sums.figures]
     series = series_numbers(connection, dict.fromkeys([*own, *map(of_everybody, own)]))
@@ -141,10 +139,11 @@ def _add_figures(
 
 
 def purge_forgotten(connection: Connection) -> None:
-    """Delete sums of header terms (`x-team` or `x-team:alpha`) that no stored call has any more.
+    """Delete the sums for header terms (`x-team` or `x-team:alpha`) that no stored call has any more. The texts of
+    these terms are already deleted.
 
-    The texts of these terms are already deleted. One run deletes about `MAX_PURGED` rows of each term from each table.
-    A term itself is deleted with its last sums.
+    One run deletes about `MAX_PURGED` rows of each term from each table. When a term has no sums left, its row is
+    deleted too.
     """
     for (term,) in connection.execute(_FORGOTTEN_TERMS, (_PURGED_TERMS,)).fetchall():
         is_left = [not _purge(connection, table, term) for table in TABLES]
@@ -153,7 +152,11 @@ def purge_forgotten(connection: Connection) -> None:
 
 
 def _purge(connection: Connection, table: str, term: int) -> bool:
-    """Delete the oldest sums of a header term (`term` is its row number) from a table. Return whether none are left."""
+    """Delete the oldest sums for a header term from a table, about `MAX_PURGED` rows. `term` is the row number of the
+    term.
+
+    Return whether no sums for the term are left in the table.
+    """
     oldest = f"SELECT time FROM {table} WHERE term = ? ORDER BY time LIMIT 1 OFFSET {MAX_PURGED - 1}"  # noqa: S608
     last = connection.execute(oldest, (term,)).fetchone()
     if last is None:
@@ -164,8 +167,8 @@ def _purge(connection: Connection, table: str, term: int) -> bool:
 
 
 def terms_with_wrong_sums(connection: Connection) -> set[int]:
-    """Return the row numbers of the header terms (`x-team` or `x-team:alpha`) whose sums count fewer calls than are
-    stored.
+    """Return the header terms whose sums are too low: more calls with the term are stored than the sums count. A term
+    is given by its row number.
     """
     queries = (
         _WRONG.format(table=name, start=unit.start_in_sql("h.time"), number=number, condition=condition)
@@ -187,10 +190,10 @@ def delete_orphans(connection: Connection) -> None:
 
 
 def recount_header_sums(connection: Connection) -> None:
-    """Correct the sums of each header term (`x-team` or `x-team:alpha`) whose sums count fewer calls than are stored.
+    """Correct the sums for each header term (`x-team` or `x-team:alpha`) that count fewer calls than are stored.
 
     The sums are computed anew from the stored calls, so they no longer include calls that have expired. Call
-    `delete_orphans` first. It must also run before new terms are inserted.
+    `delete_orphans` before this function, and before new terms are inserted.
     """
     for term in sorted(terms_with_wrong_sums(connection)):
         for table in TABLES:

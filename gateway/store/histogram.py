@@ -24,7 +24,7 @@ _PLACES: Final = tuple((bucket // 2, 1 << SHIFT * (bucket % 2)) for bucket in ra
 
 
 def place(duration: float) -> tuple[int, int]:
-    """Return where a duration is counted: the index of a packed integer, and the number to add to this integer.
+    """Return two values: the index of the packed integer that counts a duration, and the number to add to this integer.
 
     `duration` is in milliseconds.
     """

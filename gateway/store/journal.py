@@ -51,8 +51,8 @@ class Journal(Segments):
     - New lines go to a new file. The number in its name is higher than `after` and than the numbers of all existing
       files.
     - With `sync`, the journal remembers which files must be flushed to the disk.
-    - `lock` is the descriptor of a lock file that another process has locked and handed over. If it is None, this
-      process locks the file.
+    - `lock` is the descriptor of a locked lock file, if another process has handed it over to this process. If `lock`
+      is None, this process locks the file.
 
     Raises `StoreFailed` if the folder cannot be locked or written.
     """
@@ -135,7 +135,9 @@ class Journal(Segments):
         return self._appended
 
     def unflushed(self) -> Unflushed:
-        """Return the files with lines that may not be on the disk yet. The caller must close the descriptors."""
+        """Return the files with lines that may not be on the disk yet, as duplicated file descriptors. The caller must
+        close these descriptors.
+        """
         files = Unflushed(
             (*self._unflushed, os.dup(self._file)),
             self._folder if self._is_new else None,
@@ -147,15 +149,17 @@ class Journal(Segments):
         return files
 
     def flushed(self, offset: JournalOffset) -> None:
-        """Discard the copies in memory of the lines before `offset`, because these lines are on the disk."""
+        """Record that all lines before `offset` are on the disk. The journal no longer keeps copies of these lines in
+        memory.
+        """
         while self._suspects and self._suspects[0][0] <= offset:
             self._suspects.popleft()
 
     def rewrite(self) -> None:
-        """Write lines again, to a new file, after a failed flush: all lines that may not be on the disk.
+        """Write all lines that may not be on the disk to a new file. This is done after a failed flush.
 
-        A call may then be in two files, but the store ignores a call that it already has. Raises `OSError` if the new
-        file cannot be written.
+        A line may then be in two files. This does no harm, because the store ignores a call that it already has. Raises
+        `OSError` if the new file cannot be written.
         """
         if self._end.byte:
             self._begin(self._end.segment + 1)
@@ -165,9 +169,8 @@ class Journal(Segments):
             raise OSError(errno.EIO, "its lines cannot be written again")
 
     def applied(self, offset: JournalOffset) -> None:
-        """Record that the store has all lines before `offset`.
-
-        These lines need not be written again if a flush fails, or if a file of the journal is removed.
+        """Record that the store has all lines before `offset`. After a failed flush, or if a file of the journal is
+        removed, these lines are not written again.
         """
         self._applied = offset
         self.flushed(offset)
@@ -215,10 +218,11 @@ class Journal(Segments):
         return True
 
     def _replace_removed_file(self) -> None:
-        """Begin a new file if the current file, or its folder, was removed.
+        """Begin a new file if the current file, or its folder, was removed. Write those lines of the old file to it
+        that are not applied to the store yet.
 
-        The new file gets only the lines that the store has not applied yet. If a line were applied again after its call
-        had expired in the store, the call would be counted twice.
+        Other lines are not written again. A call that has expired in the store would be counted twice if its line were
+        applied again.
         """
         try:
             inode = self.path(self._end.segment).stat().st_ino
@@ -259,10 +263,10 @@ class Journal(Segments):
             os.close(before)
 
     def renew(self, seconds: float) -> None:
-        """Begin a new file if the current file is older than `seconds`, the retention of calls.
+        """Begin a new file if the current file is older than `seconds`. The old file can then be deleted once the store
+        has applied it.
 
-        Then the old file, with expired calls, can be deleted. If the new file cannot be created, the next
-        `renew` tries again.
+        If the new file cannot be created, the next `renew` tries again.
         """
         if self._end.byte and monotonic() - self._begun >= seconds:
             with suppress(OSError, StoreFailed):
@@ -289,7 +293,7 @@ class Journal(Segments):
         self._begin(max([*self.numbers(), self._end.segment]) + 1)
 
     def abandon(self) -> None:
-        """Close the files, which another process writes from now on."""
+        """Close the files and the lock, because another process writes the journal from now on."""
         for descriptor in (*self._unflushed, self._file, self._lock):
             os.close(descriptor)
 

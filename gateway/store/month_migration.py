@@ -18,15 +18,16 @@ _KEYS: Final = {
     "header_figures": ("term", "time", "series"),
     "header_everybody": ("term", "time", "series"),
 }
-"""Columns of the primary keys of the tables. A key of the mapping is a table's name without the unit of time, such as
-`figures` for `figures_month`.
-"""
+"""Maps the name of a table, without its unit of time, to the columns of its primary key. For example, `figures` stands
+for `figures_month`."""
 _REFERENCES: Final = {"time": "", "series": " REFERENCES series (n)", "term": " REFERENCES header_terms (n)"}
 _MONTH: Final = "CAST(strftime('%s', time / 1000, 'unixepoch', 'start of month') AS INTEGER) * 1000"
 
 
 def _replace(name: str, key: tuple[str, ...]) -> tuple[str, str, str]:
-    """Return the statements that create and fill a table of sums by month, and drop the table of sums by 32 days."""
+    """Return the statements that create a table of sums by month, fill it from the daily sums, and drop the table of
+    sums by periods of 32 days.
+    """
     columns = ", ".join(
         [*(f"{column} INTEGER NOT NULL{_REFERENCES[column]}" for column in key)]
         + [f"{column} INTEGER NOT NULL" for column in _FIGURES]

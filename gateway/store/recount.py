@@ -19,8 +19,8 @@ from gateway.store.sums import Group, Health, Series, Sums, sum_calls
 from gateway.store.units import DAY, QUARTER
 
 Missing = dict[int, set[Series]]
-"""Series whose counts are too low, for each quarter hour. The key is the start of the quarter hour, as Unix time in
-milliseconds."""
+"""Maps the start of a quarter hour, as Unix time in milliseconds, to the series whose counts for this quarter hour are
+too low."""
 
 _HAS_ERROR: Final = "outcome <> 'ok' AND error <> ''"
 _TEXTS: Final = ("tools_quarter", "errors_quarter JOIN error_kinds e ON e.n = kind")
@@ -62,20 +62,20 @@ SELECT provider, model, outcome, at, error, error_message, id FROM (
 
 
 def missing_texts(connection: Connection) -> int:
-    """Return the number of stored counts of errors and of tool uses that are too low: the stored calls yield a higher
-    count.
+    """Return how many stored counts of errors and of tool uses are too low: fewer than the stored calls have.
 
-    There is a count for each series in each quarter hour. There is also a count of tool uses for each series, tool and
-    day. A series is all calls with the same caller, provider, model and so on (`sums.Series`).
+    Counts are stored for each series and quarter hour. Tool uses are also counted for each series, tool and day. A
+    series is all calls with the same caller, provider, model and so on (`sums.Series`).
     """
     days = connection.execute(f"SELECT count(*) FROM ({_LACKING_DAYS}) l").fetchone()[0]  # noqa: S608 (our own query)
     return int(days) + sum(len(series) for table in _TEXTS for series in missing(connection, table).values())
 
 
 def recount_texts(connection: Connection) -> None:
-    """Correct the counts of tool uses and of errors that are too low (`missing_texts`).
+    """Correct the counts of tool uses and of errors that are too low (`missing_texts`), and the last success and the
+    last error of each model.
 
-    The correct counts are computed from the stored calls. The health of models is updated too.
+    All of them are computed from the stored calls.
     """
     connection.execute("DELETE FROM errors_quarter WHERE kind NOT IN (SELECT n FROM error_kinds)")
     tools, errors = (missing(connection, table) for table in _TEXTS)
@@ -89,10 +89,10 @@ def recount_texts(connection: Connection) -> None:
 
 
 def missing(connection: Connection, table: str) -> Missing:
-    """Return the series whose count in the table `table` is lower than the count that the stored calls yield.
+    """Return the series for which the table `table` counts too little in a quarter hour: less than the stored calls
+    have.
 
-    The counts are by quarter hours. The table `figures_quarter` counts calls, `tools_quarter` uses of tools, and
-    `errors_quarter` errors.
+    The table `figures_quarter` counts calls, `tools_quarter` uses of tools, and `errors_quarter` errors.
     """
     number, condition = _COUNTS[table]
     same = " AND ".join(f"s.{name} = counted.{name}" for name in Series._fields)
@@ -108,7 +108,8 @@ def _groups(missing: Missing, time: int) -> set[Group]:
 
 
 def sums_of_quarter(connection: Connection, time: int, condition: str = "1 = 1") -> Sums:
-    """Return the sums over those stored calls that began in one quarter hour and meet the SQL condition `condition`.
+    """Return sums over the stored calls of one quarter hour. Only calls that meet the SQL condition `condition` are
+    summed.
 
     `time` is the start of the quarter hour, as Unix time in milliseconds.
     """
@@ -116,7 +117,7 @@ def sums_of_quarter(connection: Connection, time: int, condition: str = "1 = 1")
 
 
 def _readable(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows from which a call can be read. The columns of a yielded row are `CALL_COLUMNS`."""
+    """Yield the rows that can be read as calls. The columns of a yielded row are `CALL_COLUMNS`."""
     for row in rows:
         try:
             record_of(row)

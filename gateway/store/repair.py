@@ -36,7 +36,7 @@ _REPAIRED: Final = ".repaired"
 _MOST_ROWS_OF_PAGE: Final = 1024
 """An upper bound for the number of rows in a page of a table. A page has 4,096 bytes."""
 _BEYOND: Final = 2**53
-"""A number that is greater than the keys of all rows."""
+"""A number that is greater than the keys of all rows. The search for readable rows ends there."""
 
 
 class Table(NamedTuple):
@@ -50,7 +50,7 @@ class Table(NamedTuple):
 
 
 _OF_SERIES: Final = (*FIGURE_TABLES, *AGENT_TABLES, *EVERYBODY_TABLES, "tools_quarter", "tools_day", "errors_quarter")
-"""Tables of sums. Each row names a series by the number of the series."""
+"""Tables of sums by series. The column `series` of these tables has a row number in the table `series`."""
 TABLES: Final = (
     Table("calls", "n"),
     Table("sessions", "n"),
@@ -93,8 +93,8 @@ def repair_segment(segment: Segment, aside: Path) -> None:
 
 
 def retry_unreadable(unreadable: Path, following: Path, aside: Path) -> int:
-    """Move lines from the file `unreadable` to the new journal file `following`: the lines that this release can read.
-    Return the number of these lines.
+    """Move those lines from the file `unreadable` that this release can read to the new journal file `following`.
+    Return their number.
 
     `unreadable` is first copied to the folder `aside`. Raises `OSError` if a file cannot be read or written.
     """
@@ -114,7 +114,7 @@ def retry_unreadable(unreadable: Path, following: Path, aside: Path) -> int:
 
 
 def move_aside(path: Path, aside: Path) -> None:
-    """Move a database with its write-ahead log to `aside`. The next start makes a new database.
+    """Move a database with its write-ahead log to `aside`. The gateway creates a new database when it starts.
 
     Raises `OSError` if a file cannot be moved.
     """
@@ -241,10 +241,11 @@ def _rows(source: sqlite3.Connection, select: str, table: Table) -> Iterator[tup
 
 
 def _after_damage(source: sqlite3.Connection, query: str, start: int, step: int) -> int:
-    """Return the number of a row after a damaged part of a table, from which the table can be read again.
+    """Return a key after the damaged rows of a table. From this key on, `query` can read the table again. The query
+    reads one row, whose key is at least the value of its placeholder.
 
-    The number is at least `start` + `step`, and rows before it are skipped. If all further rows are damaged, the result
-    is a number above `_BEYOND`.
+    The search begins at the key `start` + `step`. If all further rows are damaged, the result is greater than
+    `_BEYOND`.
     """
     bad = start + step - 1
     good = start + step
@@ -271,8 +272,8 @@ def _is_readable(source: sqlite3.Connection, query: str, key: int) -> bool:
 
 
 def _complete(connection: sqlite3.Connection) -> None:
-    """Delete the rows of `session_models` and `session_tools` whose sessions are missing. Then add the missing sessions
-    and sums of the stored calls.
+    """Delete the rows of `session_models` and `session_tools` whose sessions are missing. Add sessions for stored calls
+    without a session. Then complete the sums.
     """
     for table in ("session_models", "session_tools"):
         connection.execute(f"DELETE FROM {table} WHERE session NOT IN (SELECT n FROM sessions)")  # noqa: S608 (our own)
@@ -288,9 +289,9 @@ def _complete(connection: sqlite3.Connection) -> None:
 def _complete_sums(connection: sqlite3.Connection) -> None:
     """Correct the sums that count fewer calls than are stored.
 
-    The sums by quarter hour are corrected first. The coarser sums, and the sums over all callers, are computed from
-    them. The sums by agent are computed from the daily sums. At the end, the uses of tools and the errors are
-    recounted, and the index of headers is completed.
+    First, the sums by quarter hour are corrected from the calls. Then the sums over longer units of time, and over all
+    callers, are corrected from finer sums. At the end, the uses of tools and the errors are counted anew, and the index
+    of headers is completed.
     """
     header_sums.delete_orphans(connection)
     for table in _OF_SERIES:
@@ -323,10 +324,11 @@ def _complete_sums(connection: sqlite3.Connection) -> None:
 
 
 def _wider_series(*kept: str) -> str:
-    """Return an SQL expression that replaces the number of a series by the number of a coarser series.
+    """Return an SQL expression that maps the number of a series to the number of a wider series, such as the same
+    series for all callers.
 
-    The coarser series has the same values in the columns `kept`, and "" in all other columns. In the SQL, the column
-    `series` is the number to replace.
+    The wider series has the same values in the columns `kept`, and "" in its other columns. The expression reads the
+    number from the column `series`.
     """
     columns = ", ".join(kept)
     empty = " AND ".join(f"e.{name} = ''" for name in Series._fields if name not in kept)
@@ -337,10 +339,10 @@ def _wider_series(*kept: str) -> str:
 def _complete_table(
     connection: sqlite3.Connection, table: str, unit: Unit, series: str, source: str = "figures_quarter"
 ) -> None:
-    """Add missing rows to a table of sums, and replace rows that count too few calls.
+    """Correct a table of sums: add missing rows, and replace rows that count too few calls.
 
-    The correct sums are computed from the rows of the table `source`. `unit` is the unit of time of `table`. `series`
-    is an SQL expression over a row of `source`. Its value is the number of the series to which `table` adds this row.
+    The correct sums are computed from the table `source`, whose sums are finer. `unit` is the unit of time of `table`.
+    `series` is an SQL expression that gives the series in `table` for a row of `source`.
     """
     added = ", ".join(f"{bounded_sum(name)} AS {name}" for name in FIGURES)
     start = unit.start_in_sql("time")

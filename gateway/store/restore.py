@@ -166,7 +166,8 @@ def _sweep(state: StateFiles) -> None:
 
 
 def _stage(source: StateFiles, state: StateFiles, names: Iterable[str]) -> None:
-    """Copy the files of the backup beside the files that they will replace, and prepare the copied database.
+    """Copy the files of the backup to temporary names, each beside the file that it will replace. Migrate the copied
+    database, and set its journal offset after all lines of the present journal.
 
     Raises `StoreFailed` or `OSError` if that fails. If the restoration is run again, it overwrites these copies.
     """
@@ -206,9 +207,10 @@ def _staged(path: Path) -> Path:
 
 
 def _staged_path(state: StateFiles, name: str) -> Path:
-    """Return the path to which a file of the backup is copied first.
+    """Return the temporary path to which a file of the backup is copied.
 
-    A spool (journal of a replaced process) and the versions of the configuration are copied as a whole folder.
+    Spools (journals of replaced processes) and versions of the configuration are put in place as whole folders. So
+    their files are copied into a temporary folder.
     """
     if name.startswith(_VERSIONS):
         return _staged(state.history) / name.removeprefix(_VERSIONS)

@@ -79,18 +79,18 @@ _TOOLS: Final = "SELECT json_group_object(t.tool, t.calls) FROM session_tools t 
 
 
 CALL_FILTERS: Final = ("provider", "model", "agent", "api", "outcome", "status", "status_class")
-"""Fields of calls by which sessions can be selected. `status_class` is the first digit of the HTTP status."""
+"""The fields of calls by which sessions can be filtered. `status_class` is the first digit of the HTTP status."""
 _MODEL_COLUMNS: Final = frozenset({"provider", "model"})
-"""Fields in `CALL_FILTERS` that are also columns of the table `session_models`. A search of this table is faster than a
-search of `calls`, because one of its rows stands for many calls."""
+"""The columns of `session_models` that are also call filters. This table has far fewer rows than `calls`, so it is
+searched instead if possible."""
 
 
 def has_call(columns: Sequence[str], *, of_term: bool = False) -> str:
-    """Return the SQL condition that a session has a call with given values in `columns`.
+    """Return the SQL condition that at least one call of a session has given values in `columns`, which are some of
+    `CALL_FILTERS`.
 
-    The columns must be in `CALL_FILTERS`. The condition has one placeholder for the value of each column. With
-    `of_term`, the same call must also have a header term (`x-team` or `x-team:alpha`). The last placeholder is for this
-    term.
+    The condition has a placeholder for each of these values. With `of_term`, the call must also have a header term
+    (`x-team` or `x-team:alpha`), for which the condition has a last placeholder.
     """
     sql = {column: "f.status / 100" if column == "status_class" else f"f.{column}" for column in columns}
     equal = " AND ".join(f"{sql[column]} = ?" for column in columns)
@@ -108,26 +108,24 @@ def _select(what: str, columns: str, table: str, conditions: tuple[str, ...], ti
 
 
 def session_row(identity: str, session_id: str, share: SessionShare) -> tuple[Any, ...]:
-    """Return the values with which `UPSERT_SESSION` adds the amounts of a batch to a session.
+    """Return the values for the statement `UPSERT_SESSION`, which adds the amounts of a batch to a session.
 
-    The values are in the order of `SESSION_COLUMNS`, because values are passed faster by position than by name.
+    The values are in the order of `SESSION_COLUMNS`. Positions are faster than names here.
     """
     return (identity, session_id, share.agent, share.provider, *share.sums, share.started_at, share.last_at)
 
 
 _COLUMNS_OF_ROW: Final = ("sorted_by", "n", *SESSION_COLUMNS, "models", "tools")
-"""Names of the columns of the query `select_sessions`."""
+"""Names of the columns in the result of the query `select_sessions`."""
 
 
 def _values(*names: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-    """Return a getter for rows of the query `select_sessions`. The getter returns the values of the columns `names`."""
+    """Return a function that picks the values of the columns `names` from a row of the query `select_sessions`."""
     return itemgetter(*map(_COLUMNS_OF_ROW.index, names))
 
 
 _FIELDS: Final = BriefSession._fields
-"""Names of the fields of a brief session. Except for the lists `providers` and `models`, they are also names of
-columns.
-"""
+"""Names of the fields of a `BriefSession`. They are also names of columns, except `providers` and `models`."""
 _TEXTS: Final = _values(*_FIELDS[: _FIELDS.index("providers")])
 _AMOUNTS: Final = _values(*_FIELDS[_FIELDS.index("models") + 1 : _FIELDS.index("started_at")])
 _USAGE: Final = _values(*USAGE_KINDS)
@@ -174,10 +172,10 @@ def brief_session_of(row: tuple[Any, ...]) -> BriefSession:
 
 
 def _last_first(models: str | None) -> list[tuple[int, str, str]]:
-    """Return the models of a session, the most recently used first. An item has the time at which the model was last
-    used, the provider, and the name of the model.
+    """Return the models of a session, the most recently used first. An item is a triple: the time of the last use in
+    Unix milliseconds, the provider, and the model.
 
-    `models` is the result of the query `_MODELS`.
+    `models` is the JSON result of the query `_MODELS`.
     """
     # PostgreSQL returns null for a list without items
     used: list[tuple[int, str, str]] = orjson.loads(models or "[]")

@@ -45,10 +45,11 @@ def require_no_sample(path: Path) -> None:
 
 
 def fill_sample(path: Path, entries: Iterable[Entry]) -> int:
-    """Write sample calls and balances to a new store, and mark the store. Return the number of written calls,
-    or 0 if the store already has sample calls.
+    """Write sample calls and balances to a new store, and mark the store as a sample. Return the number of written
+    calls.
 
-    Raises `StoreFailed`, and writes nothing, if the store has other calls.
+    If the store is such a sample already, return 0. If it has other calls, raise `StoreFailed`. In both cases, nothing
+    is written.
     """
     if is_sample(path):
         return 0

@@ -125,7 +125,9 @@ def _roll_up(name: str) -> str:
 
 
 def _fill(name: str, milliseconds: int) -> str:
-    """Return the statement that fills a new table of hourly or daily totals from the calls in the file."""
+    """Return the statement that fills a new table of totals from the calls in the file. `milliseconds` is the length of
+    an hour or a day.
+    """
     return f"""
     INSERT INTO {name}
     SELECT at - at % {milliseconds}, identity, provider, model, agent,

@@ -18,9 +18,9 @@ from gateway.telemetry.log import Logger
 UNREADABLE: Final = "unreadable"
 """Name of the file with the lines that could not be read. Lines of a later release may be among them."""
 SPOOL_PREFIX: Final = "replaced-"
-"""The beginning of the names of spools. A spool is a folder with the journal of a replaced process or of a worker. It
-lies in the folder of the main journal. The process that writes the main journal charges and stores the spool's calls.
-"""
+"""Prefix of the names of spools. A spool is a folder with the journal of a replaced process or of a worker, inside the
+folder of the main journal. The process that writes the main journal stores the calls of the spools, and charges them to
+the quotas."""
 _SUFFIX: Final = ".jsonl"
 _NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
 """Pattern of the names of the journal's files. Other files in the folder are ignored."""
@@ -68,9 +68,8 @@ class Segments:
             ) from None
 
     def set_aside(self, lines: Sequence[bytes]) -> Path:
-        """Append unreadable lines to a separate file, and return its path.
-
-        If another release wrote the lines, that release may read them later.
+        """Append unreadable lines to a separate file, and return its path. The release that wrote the lines may be able
+        to read them later.
 
         May be called from any thread. Raises `StoreFailed` if the file cannot be written.
         """

@@ -44,8 +44,9 @@ _MAX_NAMED: Final = 10
 class SqlReader:
     """The methods of a `Store` that read the database.
 
-    The threads `reading` and `reporting` may read a replica of the database that is a few seconds old. `current` reads
-    the database itself. `close` closes all three threads.
+    There are three threads. `reading` reads calls and sessions, and `reporting` computes reports. Both may read a
+    replica of the database, which is a few seconds old. `current` always reads the database itself. `close` closes all
+    three threads.
     """
 
     def __init__(self, reading: Thread, reporting: Thread, current: Thread) -> None:
@@ -134,7 +135,7 @@ class SqlReader:
 
 
 def _of_sessions(query: SessionQuery) -> tuple[list[str], list[Any]]:
-    """Return the SQL conditions of a page of sessions, and the values for their placeholders."""
+    """Return the SQL conditions for the sessions of a query, and the values for their placeholders."""
     conditions, values = _conditions({"identity": query.identity}, query.cursor, "(last_at, n) < (?, ?)")
     if (span := query.span) is not None:
         conditions += ["last_at >= ?", "started_at < ?"]
@@ -164,8 +165,8 @@ def _conditions(
 ) -> tuple[list[str], list[Any]]:
     """Return the SQL conditions of a query, and the values for their placeholders.
 
-    `equal` has the value that each column must have. None does not restrict a column. `behind` is the SQL condition for
-    rows after the cursor, which is used if `cursor` is not None.
+    `equal` maps columns to the values that they must have. A column with the value None is ignored. If `cursor` is not
+    None, the SQL condition `behind` is added, which selects the rows after the cursor.
     """
     wanted = {column: value for column, value in equal.items() if value is not None}
     conditions = [f"{column} = ?" for column in wanted]

@@ -29,7 +29,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Report(Protocol[T_co]):
-    """A report about a selection of calls."""
+    """A function that computes a report about a selection of calls."""
 
     def __call__(self, connection: Connection, /, *, selection: Selection) -> T_co: ...
 

@@ -27,8 +27,8 @@ _OFFSET: Final = "SELECT segment, offset FROM place"
 class SqliteStore(SqlReader):
     """A `Store` in the SQLite file `path`. The file and its folder are created if missing.
 
-    With `sync`, each transaction is on the disk when it ends. This allows the gateway to delete the files of its own
-    journal (`journal.py`) whose lines are in the store. Raises `StoreFailed` if the SQLite file cannot be opened.
+    With `sync`, each transaction is flushed to the disk when it ends. Without it, a power failure may undo the last
+    transactions. Raises `StoreFailed` if the SQLite file cannot be opened.
     """
 
     def __init__(self, path: Path, *, sync: bool = False) -> None:

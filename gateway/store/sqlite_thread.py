@@ -50,9 +50,10 @@ class SqliteThread:
             raise StoreFailed(f"{self._path}: {error}{remedy(error)}") from error
 
     def _reopen_if_replaced(self) -> None:
-        """Close the connection if the file was removed or replaced. If the file was removed, also create it again.
+        """Close the connection if its file was removed or replaced, because SQLite would continue to use the removed
+        file. The next use opens a new connection.
 
-        With the old connection, SQLite would continue to write to the removed file.
+        If the file was removed, also create it again.
         """
         try:
             now = self._path.stat().st_ino

@@ -21,8 +21,8 @@ from gateway.store.bodies import bodies_path
 from gateway.store.segments import SPOOL_PREFIX, UNREADABLE, segment_numbers, segment_path
 
 DATABASE: Final = "irisgate.db"
-"""Name of the database in a backup. The database in a state folder has this name too, unless the setting `storage.url`
-names another file."""
+"""Name of the database file in every backup. In a state folder, this is the default name, and `storage.url` may name
+another file."""
 KEY: Final = "session.key"
 HISTORY: Final = "config-history"
 """Name of the folder with earlier versions of the configuration (`config/history.py`)."""
@@ -82,8 +82,8 @@ class StateFiles(msgspec.Struct, frozen=True):
 def unapplied(files: Mapping[int, BinaryIO], offset: JournalOffset) -> Iterator[tuple[JournalOffset, list[bytes]]]:
     """Yield the complete lines of the journal after `offset`, file by file.
 
-    Each item is for one file: a pair of the offset at which its complete lines end, and these lines. Files without such
-    lines are left out.
+    An item is a pair for one file: the offset after its last complete line, and its lines. Files without complete lines
+    after `offset` are left out.
     """
     for number, file in sorted(files.items()):
         if number < offset.segment:

@@ -28,9 +28,8 @@ DURATIONS: Final = tuple(f"d{bucket}" for bucket in range(SIZE))
 FIRST_EVENTS: Final = tuple(f"f{bucket}" for bucket in range(SIZE))
 """Columns with the histogram of the times to the first event of streams."""
 FIGURES: Final = (*(name for name in SUMS if name != "failed"), "duration_ms", *DURATIONS, *FIRST_EVENTS)
-"""Columns of sums in the tables `figures_*`. They have no column `failed`, because all calls of a row have the same
-outcome.
-"""
+"""Columns of sums in the tables `figures_*`. A column `failed` is not needed, because all calls of a row have the same
+outcome."""
 
 
 class Series(NamedTuple):
@@ -39,9 +38,8 @@ class Series(NamedTuple):
     identity: str
     provider: str
     model: str
-    """The model. It is "" for a call that was refused before a provider was chosen. The client of such a call may have
-    sent any text as the model, and each text would add a row.
-    """
+    """The model, or "" for a call that was refused before a provider was chosen. Clients may send any text as the model
+    of such a call, and without this rule each text would add a row."""
     agent: str
     api: str
     """The compatibility flag (API format) of the client's route."""
@@ -50,7 +48,7 @@ class Series(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The key of a row of sums: a quarter hour, and the values that all calls in the row share (`Series`)."""
+    """The key of a row of sums: a quarter hour, and the series of its calls (`Series`)."""
 
     time: int
     """Start of the quarter hour, as Unix time in milliseconds."""
@@ -134,9 +132,9 @@ _AMOUNTS: Final = _columns(
 )
 _ERROR: Final = _columns("error", "error_native", "error_message", "id")
 _SUMMED: Final = FIGURES.index("duration_ms") + 1
-"""Number of columns of `FIGURES` before the histograms."""
+"""Index in `FIGURES` of the first column of the histogram of durations. The columns before it are plain sums."""
 _FIRST: Final = _SUMMED + len(DURATIONS)
-"""Number of columns of `FIGURES` before the histogram of the times to the first event."""
+"""Index in `FIGURES` of the first column of the histogram of times to the first event."""
 
 
 class _Part(msgspec.Struct):
@@ -164,7 +162,7 @@ class _ToolNames(dict[str, Sequence[str]]):
 
 
 def sum_calls(calls: Iterable[Row]) -> Sums:
-    """Return two kinds of sums of calls: one for each session, and one for each series in each quarter hour.
+    """Return the sums over a batch of calls: for each session, and for each series in each quarter hour.
 
     This is written for speed. Most batches have few calls for each session, so the work for each call matters.
     """
@@ -202,8 +200,8 @@ def _part(values: tuple[Any, ...], quarter: int) -> _Part:
     """Return a new `_Part`, with sums of 0. `values` are the fields of its series, and `quarter` is the number of its
     quarter hour.
 
-    The store sums all calls that reached no provider in one group, whatever models they requested. While a batch is
-    summed, each of these models has a `_Part` of its own. `_add_part` then adds them to the group.
+    All calls that reached no provider are stored in one group with the model "". Until the end of a batch, there is one
+    `_Part` for each model that these calls requested.
     """
     series = Series(*values)
     group = Group(quarter * QUARTER, series if series.provider else series._replace(model=""))
@@ -233,8 +231,8 @@ MAX_SHAPE: Final = 200
 def _add_fault(sums: Sums, group: Group, row: Row, at: int) -> None:
     """Count the error of a call that was not successful, and record the last error of its model.
 
-    A call without an error code is not counted. The last error of a model is recorded only for the outcome `failed`.
-    Other outcomes, such as `cancelled`, say nothing about the model.
+    A call without an error code is not counted. The last error is recorded only if the outcome is `failed`, because
+    other outcomes, such as `cancelled`, are not the model's fault.
     """
     code, native, message, call = _ERROR(row)
     series = group.series
@@ -263,11 +261,11 @@ def _to_session(
     at: int,
     tools: Sequence[str],
 ) -> None:
-    """Add a call to the sums of its session. `amounts` are values of the first columns of `FIGURES`. `at` is the start
-    of the call in Unix milliseconds.
+    """Add a call to the sums of its session. `at` is the start of the call in Unix milliseconds. `amounts` has the
+    values for the first columns of `FIGURES`.
 
-    The agent of a session is that of the call that ended last. The provider is that of the last call for which a
-    provider was chosen.
+    The session gets the agent and the provider of the call that ended last. A call for which no provider was chosen
+    does not change the provider.
     """
     share = sessions.get(session)
     if share is None:

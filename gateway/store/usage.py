@@ -34,31 +34,31 @@ _COLUMNS: Final[Mapping[str, str]] = {
 }
 _SUMS: Final = (*SUMS, "duration_ms")
 _SUMMED: Final = {"failed": "CASE WHEN outcome = 'ok' THEN 0 ELSE calls END"}
-"""SQL expressions for amounts that are not columns of the tables `figures_*`. The keys are the names of the amounts."""
+"""SQL expressions for those amounts that are not columns of the tables `figures_*`. The keys are the names of the
+amounts."""
 _AMOUNTS: Final = tuple(f"coalesce(sum({_SUMMED.get(name, name)}), 0)" for name in _SUMS)
-"""SQL of the sums in each row of a result, in the order of `_SUMS`."""
+"""SQL expressions for the sums in a row of the result, in the order of `_SUMS`."""
 _UNITS: Final = 32
-"""Number of hours or days that one statement reads, for a query whose rows are sorted by hour or by day first."""
+"""Number of hours or days that one statement reads. This is for queries that sort their rows by hour or day first."""
 _MORE: Final = 1.1
-"""Factor for the number of names that a step of `_in_steps` reads: 10% more than the estimate of the needed number.
-
-Names have different numbers of rows, so the estimated number itself would often be too low.
-"""
+"""Safety factor for the number of names that a statement of `_in_steps` reads. The number of names that are needed is
+estimated, and the estimate would often be too low, because names have different numbers of rows."""
 _GROWTH: Final = 4
-"""Maximum factor by which the number of names grows from one step of `_in_steps` to the next."""
+"""Each statement of `_in_steps` reads at most this many times as many names as the statement before."""
 _GROUPED: Final = ", ".join(f"sum({name}) AS {name}" for name in _SUMS if name not in _SUMMED)
 _END: Final = 400_000 * 86_400.0
-"""A Unix time in seconds after all calls, in the year 3065."""
+"""The end of a query without an end, as Unix time in seconds. It is in the year 3065."""
 Names = tuple[str, ...]
-"""One value for each column by which a query groups, such as a login and a model. Hours and days are left out."""
+"""The values of a query's grouping columns, except hours and days. For example, a query by login and model has pairs of
+a login and a model."""
 _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
 
 
 def read(connection: Connection, query: UsageQuery) -> list[UsageRow]:
     """Return at most `MAX_ROWS` rows of usage, sorted by the columns in `query.by`.
 
-    Raises `TooManyCalls` if the query selects a value of a header for which the store keeps no sums, and too many calls
-    have this value.
+    The store does not keep sums for every value of a header. If the query selects a value without sums, the calls with
+    this value are read. Raises `TooManyCalls` if there are too many of them.
     """
     selection = Selection(span=_span(query), header=query.header)
     with with_sums(connection, selection) as (source, selected):
@@ -66,9 +66,7 @@ def read(connection: Connection, query: UsageQuery) -> list[UsageRow]:
 
 
 def _read(connection: Connection, query: UsageQuery) -> list[UsageRow]:
-    """Return the rows of a query. If the query selects a header, or a header and its value, the store must have sums
-    for it (`few_calls.py`).
-    """
+    """Return the rows of a query. If the query selects a header, the store must keep sums for it (`few_calls.py`)."""
     by_time = [name for name in query.by if name in _FORMATS]
     if by_time and len(by_time) < len(query.by):
         rows = _by_time_and_names(connection, query)
@@ -89,10 +87,10 @@ def _by_time_and_names(connection: Connection, query: UsageQuery) -> list[tuple[
 def _select(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, list[Any]]:
     """Return the SQL statement of a query, and the values for its placeholders.
 
-    If a query groups neither by hour nor by day, rows are first grouped by series (`sums.Series`), because grouping by
-    integers is faster than by texts. `between` selects a range of names (`_of_series`).
+    If a query groups neither by hour nor by day, its rows are first grouped by series (`sums.Series`). Grouping by
+    these integers is faster than grouping by texts. `between` selects a range of names (`_of_series`).
 
-    Names in the SQL are constants of this package. Text from clients is only among the values.
+    Names in the SQL are constants of this package. Texts from clients are only bound values.
     """
     columns = [_COLUMNS[name] for name in query.by]
     only, values = _of_series(query, between)
@@ -111,11 +109,11 @@ def _select(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, list
 
 
 def _table(query: UsageQuery, level: str) -> str:
-    """Return the name of the smallest table from which a query can be answered. `level` is the unit of time of the
-    table's sums, such as `day`.
+    """Return the name of the smallest table of sums with which a query can be answered. `level` is the table's unit of
+    time, such as `day`.
 
-    The tables `everybody_*` have neither callers nor agents, the tables `agents_*` have agents but no callers, and the
-    tables `figures_*` have both. There are tables `agents_*` only for some units of time.
+    The sums of `everybody_*` are over all callers and agents. Those of `agents_*` are by agent, and those of
+    `figures_*` by caller and agent. Not every unit of time has a table `agents_*`.
     """
     needs_callers = query.identity is not None or "user" in query.by
     needs_agents = query.agent is not None or "agent" in query.by
@@ -138,7 +136,7 @@ def _times(connection: Connection, query: UsageQuery) -> list[int]:
 
 
 def _groups(connection: Connection, query: UsageQuery) -> list[Names]:
-    """Return the combinations of names for which a query may have rows, such as pairs of a model and an agent.
+    """Return the combinations of names that may occur in the rows of a query, such as pairs of a model and an agent.
 
     The combinations come from all series, so some of them may have no rows in the query's range of time.
     """
@@ -152,9 +150,9 @@ def _in_steps(connection: Connection, query: UsageQuery, times: int, groups: Seq
     """Return the rows of a query that groups by names first, and then by hour or day. `times` is the number of hours or
     days.
 
-    SQLite sorts all rows that a statement reads. So the rows are read in several statements, until the answer has
-    `MAX_ROWS` rows or no names are left. Each statement reads as many names as are expected to complete the answer.
-    The rows per name are estimated from the result of the previous statement.
+    SQLite sorts all rows that a statement reads, although at most `MAX_ROWS` are returned. So the names are read in
+    several steps, until there are enough rows. The number of names in a step is estimated from the rows of the step
+    before.
     """
     names = sorted({group[: len(_leading(query))] for group in groups})
     rows: list[tuple[Any, ...]] = []
@@ -170,15 +168,15 @@ def _in_steps(connection: Connection, query: UsageQuery, times: int, groups: Seq
 
 
 def _leading(query: UsageQuery) -> list[str]:
-    """Return the columns by which a query groups before it groups by hour or day."""
+    """Return the first grouping columns of a query, up to the hour or the day."""
     return [_COLUMNS[name] for name in takewhile(lambda name: name not in _FORMATS, query.by)]
 
 
 def _lists(connection: Connection, query: UsageQuery, times: Sequence[int]) -> list[tuple[Any, ...]]:
-    """Return the rows of a query that groups by time and by names. `times` are the starts of the hours or days that the
-    rows may have, in ascending order.
+    """Return the rows of a query that groups by time and by names. `times` are the starts of its hours or days, in
+    ascending order.
 
-    The database returns a JSON list for each time, because returning many short rows would take longer.
+    The database returns one JSON list for each time, because many short rows would take longer.
     """
     ((level, _, _),) = _levels(query)
     names = [_COLUMNS[name] for name in query.by if name not in _FORMATS]
@@ -204,8 +202,8 @@ def _lists(connection: Connection, query: UsageQuery, times: Sequence[int]) -> l
 def _spans(query: UsageQuery, times: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Yield ranges of time that together contain all of `times`. The caller runs one statement for each range.
 
-    If the query sorts by time first, there are several ranges, in ascending order. So the caller can stop when the
-    answer is full. Any other query needs all rows, and gets one range.
+    If the rows are sorted by time first, the ranges are short and in ascending order, so that the caller can stop when
+    it has enough rows. For any other order, all rows must be read, so there is only one range.
     """
     unit = UNITS.get(query.by[0])
     starts = sorted({unit.start(time) for time in times}) if unit is not None else [*times[:1]]
@@ -213,10 +211,11 @@ def _spans(query: UsageQuery, times: Sequence[int]) -> Iterator[tuple[int, int]]
 
 
 def _of_series(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, list[Any]]:
-    """Return the SQL condition that selects the series of a query, and the values for its placeholders.
+    """Return the SQL condition that selects the series of a query, and the values for its placeholders. The condition
+    begins with AND.
 
-    The condition begins with AND, to be added to other conditions. If `between` is not empty, it has two tuples. Each
-    has values of the columns `_leading`. Then only series between the two tuples, inclusive, are selected.
+    If `between` is not empty, it has the first and the last name of a range, as values of the columns `_leading`. Then
+    only the series within this range are selected.
     """
     conditions, values = _conditions(query)
     columns = ", ".join(_leading(query))
@@ -228,11 +227,11 @@ def _of_series(query: UsageQuery, between: Sequence[Names] = ()) -> tuple[str, l
 
 
 def _levels(query: UsageQuery) -> Iterator[tuple[str, int, int]]:
-    """Yield triples: a unit of time, and the start and the exclusive end of a range in Unix milliseconds. The range is
-    to be read from the tables of this unit.
+    """Yield triples: a unit of time, and a range to read from the tables with this unit. The range is given by its
+    start and its exclusive end in Unix milliseconds.
 
-    A query that groups by hour or by day reads the tables of this unit. Any other query reads the tables of months for
-    the whole months within its range, and the tables of days for the rest of the range.
+    A query that groups by hour or day uses this unit. Any other query uses months for the whole months in its range,
+    and days for the rest.
     """
     names = next(((name,) for name in ("hour", "day") if name in query.by), ("month", "day"))
     for name, parts in parts_within([_span(query)], {name: UNITS[name] for name in names}).items():
@@ -241,7 +240,7 @@ def _levels(query: UsageQuery) -> Iterator[tuple[str, int, int]]:
 
 
 def _span(query: UsageQuery) -> Span:
-    """Return the range of time of a query. If the query has no end, the range ends after all calls."""
+    """Return the range of time of a query. The default is all time."""
     return Span(query.since or 0.0, _END if query.until is None else query.until)
 
 

@@ -30,7 +30,8 @@ _OF_SESSIONS: Final = (
     ("session_headers", "session"),
     ("sessions", "n"),
 )
-"""Tables from which the rows of an expired session are deleted, each with the column that has the session's number."""
+"""The tables with rows of a session, each with the column that has the session's row number. An expired session is
+deleted from them."""
 _ENDED: Final = "SELECT n FROM sessions INDEXED BY sessions_by_time WHERE last_at < ? ORDER BY last_at, n LIMIT ?"
 
 
@@ -53,9 +54,9 @@ def write(connection: sqlite3.Connection, entries: Sequence[Entry], offset: Jour
 
 
 def _insert(connection: sqlite3.Connection, records: Iterable[Record]) -> Sequence[tuple[Any, ...]]:
-    """Insert calls, and return the rows of the calls that were not in the store yet.
+    """Insert calls, and return the rows of those that were not in the store yet.
 
-    Of several calls with the same id, only the first is inserted.
+    If several calls have the same id, only the first is inserted.
     """
     inserted = [call_row(record) for record in records]
     top = connection.execute("SELECT coalesce(max(n), 0) FROM calls").fetchone()

@@ -1,4 +1,6 @@
-"""Metrics of the circuit breakers: the state of each model at each provider, and how often a circuit opened."""
+"""Metrics of circuit breakers: the state for each model at each provider, and the number of times that a circuit
+opened.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from prometheus_client.registry import Collector
 
 
 class Standing(Protocol):
-    """The state of the circuit breaker of one model at one provider (`upstream/health/circuits.py`)."""
+    """The state of one circuit breaker. There is one circuit breaker for each model at each provider
+    (`upstream/health/circuits.py`).
+    """
 
     @property
     def provider(self) -> str: ...
@@ -34,19 +38,19 @@ class CircuitMetrics:
         )
 
     def opened(self, provider: str, cause: str) -> None:
-        """Count a circuit breaker that opened."""
+        """Count that a circuit breaker at a provider has opened, by the cause."""
         self._openings.labels(provider, cause).inc()
 
     def watch(self, standings: Callable[[], Iterable[Standing]], states: Sequence[str]) -> None:
         """Add the metric of the circuit breakers' states. `states` has the names of all possible states.
 
-        `standings` returns the present states. It is called at every scrape, in the thread of the scrape.
+        At every scrape, the thread of the scrape calls `standings` to get the present states.
         """
         self._registry.register(_States(standings, states))
 
 
 class _States(Collector):
-    """A collector with one series for each model and state: 1 for the present state, and 0 for the others."""
+    """A collector with one series for each state of each model: 1 if the model is in this state, and 0 otherwise."""
 
     def __init__(self, standings: Callable[[], Iterable[Standing]], states: Sequence[str]) -> None:
         self._standings = standings

@@ -29,7 +29,7 @@ class ExportMetrics:
         )  # fmt: skip
 
     def exported(self, exporter: str, calls: int) -> None:
-        """Count the calls in a file that was uploaded completely. `calls` is their number."""
+        """Count the calls in a completely uploaded file. `calls` is the number of calls in the file."""
         self._calls.labels(exporter).inc(calls)
 
     def succeeded(self, exporter: str) -> None:
@@ -38,6 +38,6 @@ class ExportMetrics:
         self._success.labels(exporter).set_to_current_time()
 
     def failed(self, exporter: str, waiting: int) -> None:
-        """Count a failed attempt to export calls. `waiting` is the number of calls that now wait for their export."""
+        """Count a failed export of calls. `waiting` is the number of calls that have not been exported yet."""
         self._failures.labels(exporter).inc()
         self._waiting.labels(exporter).set(waiting)

@@ -21,8 +21,8 @@ class HasUsers(Protocol):
 
 
 class Bounds(Protocol):
-    """The part of a configuration that limits the label values: the providers with their models, and the number of
-    users.
+    """The part of a configuration that limits the label values: the providers with their models, and the maximum number
+    of users.
     """
 
     @property
@@ -37,12 +37,12 @@ class LabelNames:
     max_users: int
     """Maximum number of callers that have a label of their own."""
     models: frozenset[tuple[str, str]]
-    """Pairs of a provider and a model."""
+    """Each model in the configuration, as a pair of the provider and the model."""
     any_model: frozenset[str]
     """Names of models that at least one provider has."""
 
     @classmethod
     def of(cls, config: Bounds) -> Self:
-        """Return the label values of a configuration. For 10,000 models, this takes some milliseconds."""
+        """Return the label values that a configuration allows. For 10,000 models, this takes some milliseconds."""
         models = [(name, model) for name, provider in config.providers.items() for model in provider.models]
         return cls(config.metrics.users, frozenset(models), frozenset(model for _, model in models))

@@ -1,4 +1,4 @@
-"""A metric whose values are read when Prometheus asks for them."""
+"""A metric with one label. Its values are computed each time that Prometheus requests the metrics."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Structured logs: one JSON object per line on standard output, or readable text if the output is a terminal.
 
 - A thread writes the lines, because standard output can block (a full pipe, a stopped terminal).
-- If a key suggests a secret, its value is replaced by `[redacted]`, unless it is a number, a boolean, null or empty.
-- Lines that cannot be written (a full disk, a closed pipe) are lost and counted. Their number is logged when a write
-  succeeds again.
+- If a key suggests a secret, `[redacted]` replaces its value. Numbers, booleans, null and empty values are kept.
+- Lines that cannot be written (a full disk, a closed pipe) are lost. After the next successful write, the number of
+  lost lines is logged.
 - Names of events have dots: `call.finished`, `config.reloaded`.
 """
 
@@ -93,7 +93,7 @@ def configure(stream: Output | None = None, *, json: bool | None = None) -> Logg
 
 
 class _Log:
-    """A logger that puts each line into the queue `lines`. `render` turns the keys and values of a line into bytes."""
+    """A logger that encodes each line with `render`, and puts it into the queue `lines`."""
 
     def __init__(self, lines: Lines, render: Callable[[Entry], bytes]) -> None:
         self._lines = lines
@@ -151,11 +151,12 @@ def redact(entry: Mapping[str, Any]) -> Entry:
 _HARMLESS: Final = frozenset(
     name for name in (*Record.__struct_fields__, "event", "timestamp", "level") if not _SECRET_KEY.search(name)
 )
-"""Keys whose values need no search for secrets: the keys in the log line of a call, unless they suggest a secret."""
+"""Keys whose values are not searched for secrets: the keys in the log line of a call, except those that suggest a
+secret."""
 _PLAIN: Final = frozenset({int, float, bool, type(None)})
-"""Types of values that are never secrets. For example, a number with a key such as `token` is a count."""
+"""Types whose values are never secrets. For example, a number with a key such as `token` is a count."""
 _EMPTY: Final = frozenset({str, dict, list})
-"""Types whose empty values are logged unchanged, because an empty value cannot be a secret."""
+"""Types whose empty values are logged unchanged. An empty value cannot be a secret."""
 
 
 def _clean(key: str, value: Any) -> Any:
@@ -216,10 +217,11 @@ class Lines:
             self._wake.set()
 
     def close(self) -> None:
-        """Write the queued lines and end the thread. If the output blocks, give up after `CLOSE_SECONDS`.
+        """Write the queued lines and end the writing thread. Wait at most `CLOSE_SECONDS`, because the output may
+        block.
 
-        If the writing thread itself drops the last reference to the logger, `close` runs in this thread. Then `close`
-        returns at once, and the thread ends after it has written the queued lines.
+        The writing thread itself runs `close` if it drops the last reference to the logger. Then `close` does not wait,
+        and the thread ends after it has written the queued lines.
         """
         self._closing = True
         self._wake.set()
@@ -272,8 +274,7 @@ class Lines:
 def _standard_output() -> Output:
     """Return standard output without a buffer.
 
-    With a buffer, the interpreter could not exit while a write blocks, because the writing thread would hold the
-    buffer's lock.
+    A buffer has a lock, which the writing thread would hold while a write blocks. The interpreter could not exit then.
     """
     return open(1, "wb", buffering=0, closefd=False)
 

@@ -44,17 +44,18 @@ from gateway.telemetry.recent_calls import RecentCalls
 DURATION_BUCKETS: Final = (
     *(0.01 * 2**power for power in range(14)), 163.84, 327.68, 600.0,
 )  # fmt: skip
-"""Bounds of the buckets for a call's duration, in seconds. Refused calls take the shortest time, and turns of agents
-the longest."""
+"""Upper bounds of the histogram's buckets for the duration of calls, in seconds. The shortest calls are refused ones,
+and the longest are turns of agents."""
 FIRST_EVENT_BUCKETS: Final = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0,
     60.0,
 )  # fmt: skip
-"""Bounds of the buckets for the time to the first event, in seconds.
+"""Upper bounds of the histogram's buckets for the time to the first event of a reply, in seconds.
 
-They are the bounds of Envoy AI Gateway's time_to_first_token, so that a dashboard can compare the two metrics."""
+They are those of Envoy AI Gateway's time_to_first_token, so that a dashboard can compare the two metrics.
+"""
 OVERHEAD_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
-"""Bounds of the buckets for the time that the gateway adds to a call, in seconds."""
+"""Upper bounds of the histogram's buckets for the time that the gateway adds to a call, in seconds."""
 OTHER: Final = "other"
 NONE: Final = "none"
 OK: Final = "ok"
@@ -64,9 +65,10 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own 
 
 
 class Journalling(Protocol):
-    """The state of the journal, that is, of the files to which calls are written before the store takes them over.
+    """The state of the journal. The journal consists of files to which calls are written before they are moved to the
+    store.
 
-    `Metrics.render` reads this state in its own thread.
+    The thread that runs `Metrics.render` reads this state.
     """
 
     @property
@@ -197,10 +199,10 @@ class Metrics:
         return Gauge(f"irisgate_{name}", text, registry=self.registry)
 
     def journal(self, follower: Journalling) -> None:
-        """Add the metrics of the journal: the bytes that wait for the disk or the store, and whether the disk or the
-        store fails.
+        """Add the metrics of the journal (files to which calls are written before the store): the bytes that wait for
+        the disk or the store, and whether the disk or the store fails.
 
-        `render` reads the values from `follower`.
+        `render` reads these values from `follower`.
         """
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: follower.lag),
@@ -212,10 +214,10 @@ class Metrics:
             self._gauge(name, text).set_function(read)
 
     def checks(self, failing: Callable[[], Mapping[str, float]], ready: Callable[[], bool]) -> None:
-        """Add the metrics of readiness. `render` calls both functions to get the values.
+        """Add the metrics of /readyz. `render` calls both functions to get the values.
 
-        `ready` returns whether /readyz replies with 200. `failing` returns 1 for each failing check of /readyz, and 0
-        for each other check.
+        `ready` returns whether /readyz replies with 200. `failing` returns a number for each check of /readyz: 1 if the
+        check fails, and 0 if it does not.
         """
         self._gauge("ready", "1 while /readyz answers 200, else 0.").set_function(ready)
         text = "1 while a check of /readyz fails, else 0."
@@ -224,8 +226,10 @@ class Metrics:
     def admission(
         self, calls: Callable[[], int], held: Callable[[], int], by_provider: Callable[[], Mapping[str, float]]
     ) -> None:
-        """Add the metrics of running calls: their number, in total and by provider, and the bytes of their bodies and
-        buffered replies.
+        """Add the metrics of running calls.
+
+        `calls` returns the number of running calls, and `by_provider` returns this number for each provider. `held`
+        returns the bytes of their bodies and buffered replies.
         """
         text = "Calls in flight that go to a provider."
         self.registry.register(LabelledValues("irisgate_provider_calls_in_flight", text, "provider", by_provider))
@@ -233,9 +237,9 @@ class Metrics:
         self._gauge("buffered_bytes", "Bytes of bodies and buffered replies of calls in flight.").set_function(held)
 
     def call_refused(self, limit: str) -> None:
-        """Count a call that a limit refused.
+        """Count a call that was refused because of a limit.
 
-        `limit` is a key of `server.limits`, or the dotted path of a provider's limit in the configuration, such as
+        `limit` is a key of `server.limits`, or the path of a provider's limit in the configuration, such as
         `providers.openai.calls_in_flight`.
         """
         self._refused_calls.labels(limit).inc()
@@ -259,29 +263,32 @@ class Metrics:
         self._gauge("retry_budget_used_ratio", text).set_function(used)
 
     def discovery(self, models: Callable[[], Mapping[str, float]], failing: Callable[[], Mapping[str, float]]) -> None:
-        """Add the metrics of the model lists that are requested from providers. `render` calls the functions."""
+        """Add the metrics of providers' own lists of models. `render` calls both functions to get a value for each
+        provider.
+
+        `models` returns the number of models in the provider's last list. `failing` returns 1 if the gateway's last
+        request for the list failed, and 0 if not.
+        """
         text = "Models in the last list of a provider that is asked for its models."
         self.registry.register(LabelledValues("irisgate_discovered_models", text, "provider", models))
         text = "1 while a provider does not answer with its models, else 0; its last list stays in use."
         self.registry.register(LabelledValues("irisgate_discovery_failing", text, "provider", failing))
 
     def configured(self, names: LabelNames) -> None:
-        """Allow the label values of a new configuration. Time series with label values of earlier configurations are
-        kept.
-        """
+        """Use the label values of a new configuration from now on. Existing time series are kept."""
         self._names = names
 
     def note(self, record: Record) -> None:
-        """Add a finished call to the sums of the last minutes and to the active sessions, but to no other metric.
+        """Add a finished call only to the sums of the last minutes and to the active sessions.
 
-        This is for a call that another process has served and counted in its own metrics.
+        This is for a call of another process, which counts the call in its own metrics.
         """
         self.recent.observe(record)
         if record.session_id:
             self._active.note((record.identity, record.session_id))
 
     def observe(self, record: Record) -> None:
-        """Count a finished call."""
+        """Count a finished call in all metrics of calls."""
         self.note(record)
         provider, model = record.provider or NONE, self._model(record)
         key = (provider, model, record.api)
@@ -304,9 +311,7 @@ class Metrics:
         self._count_others(record)
 
     def _count_others(self, record: Record) -> None:
-        """Count the failed attempts of a call that were followed by another attempt. Also count the call by API key and
-        by user.
-        """
+        """Count each failed attempt that was followed by another one. Also count the call by API key and by user."""
         for attempt in record.tried[:-1]:
             self._failovers.labels(attempt.provider, attempt.error if attempt.error in STATUS else OTHER).inc()
         if record.key or any(attempt.key for attempt in record.tried):
@@ -315,7 +320,7 @@ class Metrics:
             self._count_user(record)
 
     def _count_keys(self, record: Record) -> None:
-        """Count the attempts of a call by the names of the provider's API keys."""
+        """Count each attempt of a call, and its cost, by the name of the API key that the gateway used."""
         attempts = [(one.provider, one.key, one.error, one.cost) for one in record.tried]
         for provider, key, error, cost in attempts or [(record.provider, record.key, record.error, record.cost)]:
             if key:
@@ -342,7 +347,9 @@ class Metrics:
         return series
 
     def _count_user(self, record: Record) -> None:
-        """Count a call for its user. If there are more users than configured, further ones have the label `other`."""
+        """Count the cost and the tokens of a call for its user. If there are more users than configured, the further
+        ones have the label `other`.
+        """
         user = record.identity
         if user not in self._users and len(self._users) >= self._names.max_users:
             user = OTHER
@@ -361,7 +368,7 @@ class Metrics:
         return counter
 
     def overhead(self, api: str, seconds: float) -> None:
-        """Record the time that the gateway added to a call (`Call.overhead`)."""
+        """Record the seconds that the gateway added to a call of the API format `api` (`Call.overhead`)."""
         series = self._overheads.get(api)
         if series is None:
             series = self._overheads[api] = self._overhead.labels(api)

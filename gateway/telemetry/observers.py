@@ -25,13 +25,13 @@ from gateway.telemetry.log import Logger
 MAX_WAITING: Final = 10_000
 """Maximum number of records and events in an observer's queue, about 10 MB."""
 CLOSE_SECONDS: Final = 5.0
-"""Maximum number of seconds for which `Observers.close` waits until the queues are delivered."""
+"""Maximum number of seconds for which `Observers.close` waits for the delivery of queued records and events."""
 
 Item = Record | Mapping[str, Any]
 Report = Callable[[PluginFailed, str], None]
-"""A function that reports a plugin's failure. Its arguments are the failure and the id of the call.
+"""A callback that reports a plugin's failure. It gets the failure and the id of the call.
 
-The id is "" if the plugin failed on an event of the gateway.
+The id is "" if the failure belongs to no call, but to an event of the gateway.
 """
 
 
@@ -54,7 +54,7 @@ class Observers:
 
 
 class _Delivery:
-    """The queue and the thread of one observer."""
+    """Delivers records and events to one observer, with a queue and a thread of its own."""
 
     def __init__(self, name: str, hooks: Mapping[str, Hook], log: Logger, report: Report) -> None:
         self._name = name
@@ -74,7 +74,7 @@ class _Delivery:
             self._lost += 1
 
     def end(self) -> None:
-        """Make the thread end when its queue is empty. This never blocks."""
+        """Make the thread end after the delivery of all items in the queue. This never blocks."""
         self._ending = True
         with suppress(Full):
             self._queue.put_nowait(None)

@@ -13,7 +13,7 @@ _LABELS = ("plugin", "hook")
 
 
 class Timed(Protocol):
-    """A hook of a plugin with its counters (`contract/hooks.py`)."""
+    """A hook (function of a plugin), with the number and the total time of its calls (`contract/hooks.py`)."""
 
     plugin: str
     name: str

@@ -23,7 +23,7 @@ class Minute:
     """The Unix time in seconds at which the minute begins."""
     calls: int = 0
     errors: int = 0
-    """The number of calls that were refused, failed or lost."""
+    """The number of calls that were refused, that failed, or that ran when the gateway was killed."""
     tokens: int = 0
     """The number of input, output and cache tokens. The output includes reasoning."""
     cost: int = 0
@@ -32,7 +32,9 @@ class Minute:
 
 
 class RecentCalls:
-    """Sums over the calls of the last minutes. `observe` must get the record of each call once, on the event loop."""
+    """Sums over the calls of each of the last minutes. `observe` must get the record of each call once, on the event
+    loop.
+    """
 
     def __init__(self, now: Callable[[], float] = time) -> None:
         self._now = now
@@ -57,9 +59,10 @@ class RecentCalls:
             minute.cost += record.cost
 
     def minutes(self, login: str | None = None) -> tuple[Minute, ...]:
-        """Return the sums of each of the latest minutes, oldest first.
+        """Return the sums of each of the last `MINUTES` minutes, oldest first.
 
-        If `login` is None, the sums are over all calls. If it is a login, the sums are over the calls of this caller.
+        If `login` is None, the sums are over the calls of all callers. Otherwise they are over the calls of the caller
+        `login`.
         """
         number = int(self._now()) // _SECONDS
         return tuple(self._sum(each, login) for each in range(number - MINUTES + 1, number + 1))

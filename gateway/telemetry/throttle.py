@@ -12,25 +12,25 @@ from typing import Final
 QUIET_SECONDS: Final = 10.0
 """Minimum number of seconds between two log lines about events of the same kind."""
 MAX_KINDS: Final = 256
-"""Maximum number of kinds that are counted. If there are more, all counts are deleted. A kind is the name of a limit or
-an exception, so there are far fewer.
+"""Maximum number of kinds of events that are counted. If there are more, all counts are deleted. Normally there are far
+fewer, because a kind is the name of a limit or an exception.
 """
 
 
 class Throttle:
-    """A rate limit for log lines: one line for each kind of event in `QUIET_SECONDS`.
+    """A rate limit for log lines: for each kind of event, at most one line in `QUIET_SECONDS` seconds.
 
-    For each kind, the events without a log line are counted.
+    Events without a line are counted. The next line contains their number.
     """
 
     def __init__(self) -> None:
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def due(self, kind: str) -> int:
-        """Count an event of a kind. Return 0 if no line may be logged yet.
+        """Count an event. Return 0 if no line about this kind of event may be logged yet.
 
-        If a line may be logged, return the number of events of this kind since the last line. The caller then logs a
-        line.
+        If a line may be logged now, return the number of events of this kind since the last line, including this one.
+        The caller must log the line.
         """
         now = monotonic()
         logged_at, unreported = self._kinds.get(kind, (-QUIET_SECONDS, 0))

@@ -1,4 +1,5 @@
-"""A simulated api.anthropic.com: POST /v1/messages, streamed and not, /v1/messages/count_tokens, and GET /v1/models.
+"""A simulated api.anthropic.com. It serves POST /v1/messages, with and without streaming, POST
+/v1/messages/count_tokens, and GET /v1/models.
 
 The same paths are also served below /anthropic, as on Bedrock.
 """

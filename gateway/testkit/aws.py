@@ -53,7 +53,7 @@ class Role:
 
 
 class AwsSim(Simulator):
-    """The services that issue credentials. Each credential is valid for `seconds`."""
+    """Simulated AWS services that issue credentials, such as STS. Each credential is valid for `seconds`."""
 
     def __init__(self, account: AwsAccount, seconds: float = 3600) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class AwsSim(Simulator):
         self._imds_token = secrets.token_urlsafe(20)
 
     def environment(self, *services: str) -> dict[str, str]:
-        """Return environment variables that make botocore use this simulator for certain services.
+        """Return environment variables that make botocore send the requests for these services to this simulator.
 
         Each of `services` is `sts`, `sso`, `metadata` or `container`.
         """
@@ -175,7 +175,7 @@ def _may_tag(role: Role, form: Mapping[str, str]) -> bool:
 
 
 def _fault(action: str, form: Mapping[str, str]) -> str:
-    """Return a message about the first wrong parameter of an action, or "" if all parameters are right."""
+    """Return AWS's message about the first wrong parameter of an STS action, or "" if all parameters are right."""
     if action not in {"AssumeRole", "AssumeRoleWithWebIdentity"}:
         return f"Could not find operation {action}"
     for name in ("RoleSessionName", "SourceIdentity"):

@@ -39,7 +39,7 @@ MISMATCH: Final = (
 
 @dataclass(slots=True)
 class AccessKey:
-    """An access key of the account, with the session to which it belongs."""
+    """An access key of the account. `session` has the role session to which the key belongs."""
 
     id: str
     secret: str = field(repr=False)
@@ -47,13 +47,13 @@ class AccessKey:
     expires_at: float = inf
     """Unix time in seconds at which the key expires, by the account's clock."""
     session: Mapping[str, Any] = field(default_factory=dict)
-    """The parameters of AssumeRole for a key of a role session. They are empty for other keys."""
+    """The parameters of AssumeRole, if the key belongs to a role session. The mapping is empty for any other key."""
     uses: int = 0
     """The number of accepted requests with this key."""
 
 
 class Unauthorized(Exception):
-    """The refusal of a credential. `name` is the name of the exception in bedrock-runtime."""
+    """The exception for a credential that is refused. `name` is the name of the error at bedrock-runtime."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
@@ -64,7 +64,7 @@ class Unauthorized(Exception):
 class AwsAccount:
     """A simulated AWS account. It issues access keys, and checks the credentials of requests.
 
-    The account's clock is `offset` seconds ahead of the machine's clock.
+    The account's clock runs `offset` seconds ahead of this machine's clock.
     """
 
     def __init__(self, offset: float = 0.0) -> None:
@@ -92,7 +92,7 @@ class AwsAccount:
         return key
 
     def judge(self, seen: Seen, service: str, region: str) -> AccessKey:
-        """Return the access key behind a request's signature or API key.
+        """Return the access key with which a request was signed, or the access key of its short-term API key.
 
         Raises `Unauthorized` if the signature or the API key is wrong, for example because it is for another region or
         service.

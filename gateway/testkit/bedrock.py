@@ -35,7 +35,8 @@ from gateway.testkit.scenarios import Canned, Scenario
 from gateway.testkit.simulator import Refusal, Seen, Simulator
 
 MAX_BODY: Final = 25_000_000
-"""Maximum number of bytes of a body: the service model's limit for an InvokeModel body."""
+"""Maximum number of bytes of a request's body. This is the limit for an InvokeModel body in botocore's service
+model."""
 
 STATUS: Final = {
     "ValidationException": 400,
@@ -79,9 +80,11 @@ _OPERATIONS: Final = {
 class BedrockSim(Simulator):
     """A simulated bedrock-runtime on a port of its own.
 
-    `models` has the ids of the existing models. If `models` is None, every ARN and every id of a known model family
-    exists. Thinking in a request must have a signature of this simulator. `any_signature` allows other signatures, for
-    recorded requests.
+    `models` are the ids of the models that exist. If `models` is None, every ARN and every id of a known model family
+    exists.
+
+    By default, only thinking that this simulator has signed is accepted in requests. With `any_signature`, any
+    signature is accepted, for recorded requests.
     """
 
     def __init__(
@@ -181,7 +184,9 @@ class BedrockSim(Simulator):
 
 
 def aws_error(name: str, message: str, **headers: str) -> Refusal:
-    """Return an error response of bedrock-runtime. As at AWS, `x-amzn-errortype` has the name and a URL."""
+    """Return an error response of bedrock-runtime. Its header `x-amzn-errortype` is the error's name and a URL, as at
+    AWS.
+    """
     kind = f"{name}:http://internal.amazon.com/coral/com.amazon.bedrock/"
     return Refusal(STATUS.get(name, 500), {"message": message}, {"x-amzn-errortype": kind, **_REQUEST_ID, **headers})
 
@@ -192,9 +197,9 @@ def _refuse_if(fault: str | None) -> None:
 
 
 def _fault(operation: str, body: Any, caps: Caps) -> str | None:
-    """Return the service's message about the first fault of a body, or None.
+    """Return Bedrock's error message about the first fault of a request body, or None if the body is valid.
 
-    InvokeModel bodies are checked for Claude only.
+    An InvokeModel body is checked only if it is for Claude.
     """
     if not isinstance(body, dict):
         return "Malformed input request, please reformat your input."
@@ -209,7 +214,10 @@ def _fault(operation: str, body: Any, caps: Caps) -> str | None:
 
 
 def _counted_request(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the request inside a CountTokens body. Raises `Refusal` for an InvokeModel body that is no object."""
+    """Return the request whose tokens CountTokens must count.
+
+    Raises `Refusal` if this is an InvokeModel request and its body is no JSON object.
+    """
     given = body["input"]
     if "converse" in given:
         return dict(given["converse"])

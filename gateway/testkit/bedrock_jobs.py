@@ -46,7 +46,7 @@ class BedrockJobs:
 
     jobs: dict[str, Job] = field(default_factory=dict)
     region: str = REGION
-    """The region of the jobs."""
+    """The AWS region in the ARNs of the jobs."""
 
     def serves(self, path: str) -> bool:
         """Return whether a path belongs to an operation on jobs."""
@@ -102,7 +102,7 @@ class BedrockJobs:
 
 
 def _shown(job: Job) -> dict[str, Any]:
-    """Return a job in the form that AWS uses for a single job and in lists of jobs."""
+    """Return a job in the JSON form that AWS uses, both for a single job and in lists."""
     request, now = job.request, datetime(2026, 11, 23, tzinfo=UTC).isoformat()
     common = {"status": job.status, "submitTime": now, "outputDataConfig": request["outputDataConfig"]}
     if ":async-invoke/" in job.arn:
@@ -115,7 +115,7 @@ def _shown(job: Job) -> dict[str, Any]:
 
 @cache
 def _batches() -> Any:
-    """Return botocore's definition of the parameters of CreateModelInvocationJob."""
+    """Return botocore's definition of the parameters with which CreateModelInvocationJob creates a batch."""
     session = importlib.import_module("botocore.session")
     return session.get_session().get_service_model("bedrock").operation_model("CreateModelInvocationJob").input_shape
 

@@ -116,8 +116,8 @@ def _event(chunk: bytes) -> bytes:
 
 
 def _array(chunks: Sequence[bytes]) -> list[bytes]:
-    """Return the chunks as pieces of a JSON array, as Google streams it. Each piece except the first begins with a
-    comma.
+    """Return the chunks of a stream as Google sends them, as pieces of one JSON array. Each piece except the first
+    begins with a comma.
     """
     pieces = [(b"," if number else b"[") + chunk + b"\r\n" for number, chunk in enumerate(chunks)]
     return [*pieces[:-1], pieces[-1] + b"]"]

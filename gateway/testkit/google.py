@@ -1,7 +1,7 @@
 """A simulated token endpoint of Google, with service accounts and their keys.
 
 Every request is checked: its form, the signature of its JWT, and each claim. An issued token is valid until it expires.
-The set `tokens` can serve as the `keys` of a simulated provider.
+A simulated provider accepts these tokens if its `keys` are the endpoint's set `tokens`.
 
 Sources: "Using OAuth 2.0 for Server to Server Applications" in Google's identity documentation; RFC 7523; for the
 errors, the issues of googleapis/google-auth-library-python and -nodejs, which quote Google's endpoint.
@@ -69,9 +69,9 @@ class Tokens(set[str]):
 
 
 class GoogleSim(Simulator):
-    """The token endpoint, at the path `/token`. A token is valid for `seconds`.
+    """A simulated token endpoint of Google, at the path `/token`. An issued token is valid for `seconds`.
 
-    The endpoint's clock is `offset` seconds ahead of the machine's clock.
+    The endpoint's clock runs `offset` seconds ahead of this machine's clock.
     """
 
     def __init__(self, seconds: float = 3600, offset: float = 0.0) -> None:
@@ -88,7 +88,9 @@ class GoogleSim(Simulator):
         return time() + self.offset
 
     def create_key(self, email: str, private: rsa.RSAPrivateKey | None = None) -> dict[str, str]:
-        """Return the content of a key file for a new key of a service account. The key is `private` or a new one."""
+        """Return the content of a key file for a new key of a service account. If `private` is None, a new private key
+        is made.
+        """
         made = private or rsa.generate_private_key(public_exponent=65537, key_size=2048)
         key = ServiceKey(secrets.token_hex(20), made)
         self.accounts.setdefault(email, {})[key.id] = key

@@ -1,8 +1,9 @@
 """Validates a JSON body by botocore's service model of bedrock-runtime, and reports the first fault in AWS's words.
 
-The simulated Bedrock is therefore as strict as AWS's published service model. The service model has no rules about
-turns or about differences between models. Such rules are in `gateway/testkit/rules/`. The real service accepts some
-unknown fields. Here every unknown field is a fault, because the gateway should not send any.
+- The service model has no rules about turns or about differences between models. Such rules are in
+  `gateway/testkit/rules/`.
+- The real service accepts some unknown fields. Here every unknown field is a fault, because the gateway should not send
+  any.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from typing import Any, Final
 Shape = Mapping[str, Any]
 
 _ECHOED: Final = 100
-"""Maximum number of characters of a value in an error message. AWS leaves out long or sensitive values."""
+"""Maximum number of characters of a value that an error message repeats. AWS leaves out long or sensitive values."""
 _NOT_IN_BODY: Final = frozenset({"uri", "header", "headers", "querystring"})
 BAD_MODEL: Final = "The provided model identifier is invalid."
 """The real service's message about a wrong model id (recorded traffic of pydantic-ai, test_bedrock_error)."""
 
 
 class TestkitError(ImportError):
-    """The error for a missing package that the simulators need."""
+    """The error for a missing package, such as botocore, that the simulators need."""
 
     __test__ = False
     """False, because pytest would take a class whose name begins with "Test" for a test."""
@@ -74,8 +75,8 @@ Check = Callable[[Shape, Any, Path], Iterator[str]]
 
 
 _TAKEN_ALL_THE_SAME: Final = (("VideoFormat", "video/mp4"),)
-"""Pairs (shape, value) that the real service accepts, although botocore's service model does not list the value for the
-shape.
+"""Values that the real service accepts, although botocore's service model does not list them. Each is a pair (shape,
+value).
 
 The source is recorded traffic (pydantic-ai, test_video_url_input).
 """
@@ -216,9 +217,9 @@ def _broken(value: Any, at: Path, constraint: str) -> str:
 
 
 def _pointer(at: Path) -> str:
-    """Return a path as a JSON pointer, the form in AWS's messages about malformed input.
+    """Return a path as a JSON pointer, as in AWS's messages about malformed input.
 
-    A path counts the items of a list from 1, and a pointer from 0. For example, the path `messages.1.member.content`
+    Paths count the items of a list from 1, and pointers count from 0. For example, the path `messages.1.member.content`
     becomes `#/messages/0/content`.
     """
     steps = [

@@ -5,15 +5,17 @@ which capabilities the tailnet policy grants. It does not decide what the caller
 
 Sources in tailscale/tailscale:
 
-- `ipn/localapi/localapi.go`: the checks of a request, the texts of errors, the headers of a reply. tailscale's test
-  of whois shows that `svc_name` takes precedence over `dst_ip`.
-- `ipn/ipnlocal`: the node behind an address. `net/proxymap`: addresses of this machine.
+- `ipn/localapi/localapi.go`: the checks of a request, the texts of errors, the headers of a reply. The test of whois
+  there shows that the parameter `svc_name` takes precedence over `dst_ip`.
+- `ipn/ipnlocal`: the node to which an address belongs. `net/proxymap`: the addresses of this machine.
 - `tailcfg`, `client/tailscale/apitype`: the types of replies.
 
-Answers were compared with tailscaled 1.100. If an address with a port belongs to no node, whois looks for a connection
-that tailscaled forwards. It waits 180 ms, in case the connection is registered late. It waits once for each transport
-protocol that the request allows, and holds a lock meanwhile. So a request about an unknown address delays other
-requests about unknown or forwarded addresses.
+The replies were compared with those of tailscaled 1.100.
+
+A whois request may name an address with a port that belongs to no node. Then tailscaled looks for a connection that it
+forwards. The connection may be registered late, so tailscaled waits 180 ms for it, once for each transport protocol
+that the request allows. Meanwhile it holds a lock. So a request about an unknown address delays other requests about
+unknown or forwarded addresses.
 """
 
 from __future__ import annotations
@@ -31,15 +33,15 @@ from aiohttp import web
 from gateway.testkit.tailnet_nodes import CAPABILITY, ME, Caps, Node, indented
 
 HOST: Final = "local-tailscaled.sock"
-"""The value that the Host header must have, unless it is empty. Any other value is refused.
+"""The only accepted value of the Host header, except an empty value.
 
-A web page that reaches the socket by DNS rebinding sends another host.
+A web page that reaches the socket by DNS rebinding sends another host, and is refused.
 """
 VERSION: Final = "1.102.4-tsimulated"
 
 LATE_SECONDS: Final = 0.18
-"""Seconds for which whois waits for a late registration of a forwarded connection (net/proxymap). Whois waits once for
-each protocol that it tries: TCP, and then UDP."""
+"""Seconds for which whois waits for a forwarded connection that is registered late (net/proxymap). Whois waits once for
+TCP and then once for UDP."""
 
 _POLICY: Final = "; ".join(
     ["default-src 'none'", "frame-ancestors 'none'"]
@@ -64,7 +66,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class _Wrong(Exception):
-    """An error reply, with its status and text."""
+    """The exception for an error reply of tailscaled, with its status and text."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -73,7 +75,7 @@ class _Wrong(Exception):
 
 
 class _Pair(NamedTuple):
-    """The address and port of an `addr` parameter. The port is 0 if the parameter has none."""
+    """The address and the port in the parameter `addr` of a whois request. The port is 0 if `addr` has no port."""
 
     address: Address
     port: int
@@ -113,14 +115,15 @@ class LocalApiSim:
         self._nodes |= {ipaddress.ip_address(address): node for address in node.addresses}
 
     def remove(self, node: Node) -> None:
-        """Remove a machine. The machine's registered connections remain, but whois finds no node for them."""
+        """Remove a machine. Its registered connections remain, but whois no longer finds a node for them."""
         del self._keys[node.key]
         self._nodes = {address: has for address, has in self._nodes.items() if has != node}
 
     def proxied(self, port: int, node: Node) -> None:
         """Register that connections from 127.0.0.1:`port` come from `node`.
 
-        If the real tailscaled has no network device, it registers each connection that it forwards from the tailnet.
+        The real tailscaled does this for each connection that it forwards from the tailnet, if it has no network
+        device.
         """
         self._proxied[port] = node
 
@@ -214,10 +217,10 @@ class LocalApiSim:
         return self._keys.get(peer)
 
     async def _by_pair(self, pair: _Pair, query: Mapping[str, str]) -> Node | None:
-        """Return the node behind an address and port, or None.
+        """Return the node to which an address and a port belong, or None.
 
-        A tailnet address belongs to one node, whatever the port. For 127.0.0.1, the port must be registered for TCP or
-        UDP. If `query` has `proto`, only this protocol is tried.
+        A tailnet address belongs to one node, whatever the port. A port of 127.0.0.1 belongs to a node if it is
+        registered for TCP or UDP. If `query` has `proto`, only this protocol counts.
         """
         if (node := self._nodes.get(pair.address)) is not None:
             return node

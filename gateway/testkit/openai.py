@@ -1,4 +1,6 @@
-"""A simulated api.openai.com: POST /v1/chat/completions and /v1/responses, streamed and not, and GET /v1/models."""
+"""A simulated api.openai.com. It serves POST /v1/chat/completions and POST /v1/responses, each with and without
+streaming, and GET /v1/models.
+"""
 
 from __future__ import annotations
 

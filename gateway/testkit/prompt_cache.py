@@ -1,8 +1,9 @@
 """A simulated prompt cache. It decides which tokens of a request are read from the cache, written to it, or billed in
 full.
 
-- A cache entry is a prefix of the prompt (tools, system prompt, messages) up to a block with a cache mark. A later
-  request finds the entry only if it begins with the same blocks. The marks themselves may differ.
+- A cache entry is a prefix of the prompt (tools, system prompt, messages) that ends with a marked block. The mark is
+  `cache_control` or `cachePoint`. A later request finds the entry only if it begins with the same blocks. The marks may
+  differ.
 - For each mark, the cache looks for an entry that ends at the marked block. Claude's cache also looks for entries that
   end at one of the 19 blocks before. The longest entry is used.
 - An entry expires if it is not used during its lifetime. A prefix with fewer tokens than the model's minimum is not
@@ -27,9 +28,8 @@ from gateway.testkit.prompts import tokens
 from gateway.testkit.scenarios import Tokens
 
 LOOKBACK: Final = 20
-"""Number of blocks that Claude's cache looks back for each cache mark: the marked block and the 19 before it.
-
-An entry is found if it ends with one of these blocks."""
+"""Number of blocks at which Claude's cache looks for an entry, for each cache mark: the marked block and the 19 before
+it."""
 _SECONDS: Final[Mapping[str, float]] = {"5m": 300.0, "1h": 3600.0}
 
 
@@ -37,14 +37,14 @@ class Block(NamedTuple):
     """A block of a prompt: a tool, a block of the system prompt, or a block of a message."""
 
     text: bytes
-    """The block as JSON, with its position in the prompt and without its cache mark."""
+    """The block as JSON without its cache mark, and the block's place in the prompt: `tools`, `system` or a role."""
     ttl: str
     """The lifetime in the block's cache mark. It is "" if the block is not marked."""
 
 
 @dataclass(slots=True)
 class PromptCache:
-    """The cache of one provider. `clock` returns the time in seconds. A test may use a clock of its own.
+    """The cache of one simulated provider. `clock` returns the time in seconds, so that a test can set the time.
 
     >>> cache = prompt_cache.PromptCache()
     >>> text = {"type": "text", "text": "word " * 2000, "cache_control": {"type": "ephemeral"}}
@@ -56,7 +56,9 @@ class PromptCache:
 
     clock: Callable[[], float] = monotonic
     _ends: dict[tuple[str, bytes], tuple[float, float]] = field(default_factory=dict)
-    """Expiry time and lifetime of each entry, in seconds, by model and hash of the entry."""
+    """The expiry time and the lifetime of each entry, both in seconds. A key is the model and the hash of the cached
+    prefix.
+    """
 
     def bill(self, model: str, caps: Caps, body: Mapping[str, Any]) -> Tokens:
         """Return the billed tokens of a request in the dialect of Messages or Converse. Update the cache."""
@@ -82,11 +84,12 @@ class PromptCache:
         )
 
     def _longest(self, keys: Sequence[tuple[str, bytes]], marks: Sequence[int], lookback: int) -> int | None:
-        """Find the longest valid cache entry that a cache mark can use, and renew its lifetime.
+        """Find the longest cache entry that the prompt can use, and renew its lifetime.
 
-        Return the index of the entry's last block, or None if there is no such entry. `keys` has, for each block of the
-        prompt, the key of an entry that ends with this block. `marks` has the indexes of the blocks with a cache mark.
-        An entry must end with one of the `lookback` blocks up to a marked block.
+        Return the index of the last block of this entry, or None if the prompt can use no entry. `keys` has one cache
+        key for each block of the prompt: the key of the entry that ends with this block. `marks` has the indexes of the
+        marked blocks. The prompt can use an entry that ends with a marked block, or with one of the `lookback` - 1
+        blocks before it.
         """
         places = sorted({index - back for index in marks for back in range(lookback) if index >= back}, reverse=True)
         return next((place for place in places if self._use(keys[place])), None)
@@ -101,7 +104,7 @@ class PromptCache:
 
 
 def _digests(prompt: Sequence[Block]) -> Iterator[bytes]:
-    """Yield for each block the hash of the prompt up to and including this block."""
+    """Yield one hash for each block. It is the hash of the prompt from its beginning to the end of this block."""
     whole = hashlib.sha256()
     for block in prompt:
         whole.update(len(block.text).to_bytes(8, "big") + block.text)
@@ -123,10 +126,11 @@ def blocks(body: Mapping[str, Any]) -> Iterator[Block]:
 
 
 def _marked(place: str, content: Any) -> Iterator[Block]:
-    """Yield the blocks of a content list, each with the lifetime in its cache mark.
+    """Yield the blocks of one part of a prompt, each with the lifetime in its cache mark.
 
-    In Messages, the mark is a field of the block. In Converse, it is an item after the block. `place` is the list's
-    position in the prompt: `tools`, `system`, or the role of a message.
+    `place` is the name of the part: `tools`, `system`, or the role of a message. `content` is a text or a list of
+    blocks. In Messages, the cache mark is a field of the block. In Converse, it is an item of the list, after the
+    block.
     """
     parts: Sequence[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content or ()
     waiting: Block | None = None

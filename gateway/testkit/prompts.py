@@ -65,7 +65,7 @@ def read_responses(body: Mapping[str, Any]) -> Prompt:
 
 
 def read_gemini(body: Mapping[str, Any]) -> Prompt:
-    """Return the prompt of a Gemini request, whose turns have parts instead of blocks."""
+    """Return the prompt of a Gemini request. Its turns have parts in place of blocks."""
     turns = [turn for turn in body.get("contents") or () if isinstance(turn, dict)]
     parts = [part for part in (turns[-1].get("parts") or () if turns else ()) if isinstance(part, dict)]
     results = [str(part["functionResponse"].get("response")) for part in parts if "functionResponse" in part]

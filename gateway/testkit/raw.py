@@ -10,7 +10,7 @@ from gateway.testkit.prompts import Prompt
 from gateway.testkit.simulator import Refusal, Seen, Simulator
 
 _PROMPT: Final = Prompt(text="", result="", tools=[], tokens=0)
-"""An empty prompt, which stands for the prompt of every request. The format of the requests is unknown."""
+"""The prompt that is assumed for every request. It is empty, because the format of the requests is unknown."""
 
 
 class RawSim(Simulator):

@@ -1,8 +1,11 @@
-"""Scenarios of simulated providers. A scenario is a predefined reply with its faults, independent of any dialect.
+"""Scenarios of simulated providers. A scenario is a predefined reply in no particular dialect. It may also have faults.
 
-A test can queue scenarios for the next requests (`Simulator.script`). If no scenario is queued, the last user text may
-name a scenario: `[[scenario: NAME]]`. If this text names none, the simulator's `default` is used. Without a default,
-the reply quotes the prompt.
+A request gets the first of these that exists:
+
+- the next scenario that the test has queued (`Simulator.script`)
+- the scenario that the last user text names: `[[scenario: NAME]]`
+- the simulator's `default`
+- a reply that quotes the prompt
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The token counts that a reply reports. None stands for a count estimated from the texts.
+    """The token counts that a reply reports. A count that is None is estimated from the texts.
 
     >>> scenarios.Tokens(input=3).cache_read
     0
@@ -63,8 +66,8 @@ class Canned:
     tools: tuple[Tool, ...] = ()
     tokens: Tokens = Tokens()
     stop: str = ""
-    """The stop reason in Anthropic's and Converse's words. "" stands for `tool_use` if `tools` has tool calls, and
-    otherwise for `end_turn`.
+    """The stop reason, in the words of Anthropic and Converse. If it is "", the reply has the stop reason `tool_use` if
+    it has tool calls, and `end_turn` if it has none.
     """
 
     @property
@@ -90,9 +93,9 @@ class Raw:
 
 
 class Gate:
-    """A gate that holds back every event after the first one, until the test lets the event pass.
+    """Holds back the events of a stream, except the first. The test calls `let_pass` to let the next events pass.
 
-    So a test can check what the client has received before the next event.
+    So the test can check what the client has received before the next event.
 
     >>> gate = scenarios.Gate()
     >>> gate.let_pass(2)
@@ -123,15 +126,18 @@ class Scenario:
     raw: Raw | None = None
     """Bytes to send instead of a rendered reply."""
     error: str = ""
-    """The name of an AWS exception (a key of `bedrock.STATUS`) that is sent instead of the reply. It is "" for none."""
+    """The name of an AWS exception (a key of `bedrock.STATUS`). The error is sent in place of the reply, or within its
+    stream (`fail_after`). The value is "" for no error.
+    """
     message: str = "simulated"
     fail_after: int | None = None
-    """Number of streamed events before `error` is sent. If it is None, `error` is sent instead of the reply."""
+    """Number of streamed events after which the error is sent. If it is None, the error is sent in place of the reply.
+    """
     stall_after: int | None = None
     """Number of streamed events before a pause of `stall_seconds`."""
     stall_seconds: float = 3600
     end_after: int | None = None
-    """Number of streamed events before a clean end without the terminal event."""
+    """Number of streamed events after which the reply ends cleanly, but without its terminal event."""
     cut_at: int | None = None
     """Number of streamed bytes before the connection is cut."""
     split: int = 0
@@ -142,7 +148,8 @@ class Scenario:
 
 
 def text(*deltas: str, **tokens: int) -> Scenario:
-    """Return a reply with a text. Each argument is one delta of a stream. `tokens` are the fields of `Tokens`.
+    """Return a scenario whose reply is a text. Each of `deltas` is one delta of the stream. `tokens` has fields of
+    `Tokens`.
 
     >>> scenarios.text("Hel", "lo", input=3, output=2).reply.whole_text
     'Hello'
@@ -151,7 +158,7 @@ def text(*deltas: str, **tokens: int) -> Scenario:
 
 
 def tools(*calls: Tool, before: str = "") -> Scenario:
-    """Return a reply that calls tools, after the text `before`.
+    """Return a scenario whose reply calls tools, after the text `before`.
 
     >>> scenarios.tools(scenarios.Tool("weather", {"city": "Rome"})).reply.stop_reason
     'tool_use'
@@ -160,7 +167,7 @@ def tools(*calls: Tool, before: str = "") -> Scenario:
 
 
 def thinking(thought: str, *deltas: str, redacted: str = "", calls: tuple[Tool, ...] = ()) -> Scenario:
-    """Return a reply with thinking, then a text, then tool calls.
+    """Return a scenario whose reply has thinking, then a text, then tool calls.
 
     >>> scenarios.thinking("six times seven", "42").reply.thinking
     'six times seven'
@@ -169,7 +176,7 @@ def thinking(thought: str, *deltas: str, redacted: str = "", calls: tuple[Tool, 
 
 
 def error(name: str, message: str = "simulated") -> Scenario:
-    """Return an error in place of a reply. `name` is the name of an exception of AWS.
+    """Return a scenario with an error in place of a reply. `name` is the name of an exception of AWS.
 
     >>> scenarios.error("ThrottlingException", "slow down").message
     'slow down'
@@ -178,7 +185,7 @@ def error(name: str, message: str = "simulated") -> Scenario:
 
 
 def error_in_stream(name: str, after: int = 3, message: str = "simulated") -> Scenario:
-    """Return a stream in which an error comes after a number of events.
+    """Return a scenario whose stream has an error after a number of events.
 
     >>> scenarios.error_in_stream("modelStreamErrorException", after=2).fail_after
     2
@@ -187,7 +194,7 @@ def error_in_stream(name: str, after: int = 3, message: str = "simulated") -> Sc
 
 
 def cut(at: int) -> Scenario:
-    """Return a stream whose connection is cut after a number of bytes.
+    """Return a scenario whose connection is cut after a number of bytes of the stream.
 
     >>> scenarios.cut(400).cut_at
     400
@@ -222,7 +229,7 @@ NAMED: Final[Mapping[str, Scenario]] = {
     "cut": Scenario(_PLAIN, cut_at=400),
     "no_end": Scenario(_PLAIN, end_after=3),
 }  # fmt: skip
-"""The scenarios that a prompt can name. A prompt can also name `tools`. For this name, the reply calls the first two
+"""The scenarios that a prompt can name, by name. A prompt can also name `tools`. The reply then calls the first two
 tools of the request.
 """
 

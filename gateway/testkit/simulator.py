@@ -154,7 +154,9 @@ class Simulator(ABC):
             raise
 
     async def choose(self, prompt: Prompt) -> tuple[Scenario, Canned]:
-        """Return the scenario of a request, and the reply to render. Raises `Refusal` if the scenario is an error."""
+        """Return the scenario for a request, and the reply to render. Raises `Refusal` if the scenario has an error in
+        place of a reply.
+        """
         scenario = self._scripted.popleft() if self._scripted else named_scenario(prompt.text, prompt.tools)
         scenario = scenario or self.default or Scenario()
         if scenario.delay:
@@ -176,10 +178,9 @@ class Simulator(ABC):
     async def whole(
         self, request: web.Request, scenario: Scenario, body: bytes, headers: dict[str, str]
     ) -> web.Response:
-        """Return a reply that is not streamed.
+        """Return an unstreamed reply with the scenario's faults.
 
-        A scenario with `stall_after` delays the reply by `stall_seconds`. With `cut_at`, the connection closes before
-        anything is sent.
+        `stall_after` delays the whole reply by `stall_seconds`. `cut_at` closes the connection before anything is sent.
         """
         if scenario.stall_after is not None:
             await asyncio.sleep(scenario.stall_seconds)
@@ -193,9 +194,9 @@ class Simulator(ABC):
     async def stream(
         self, request: web.Request, scenario: Scenario, frames: Sequence[bytes], failure: bytes, headers: dict[str, str]
     ) -> web.StreamResponse:
-        """Send the frames with the scenario's faults. Each frame is one event.
+        """Send the frames of a stream, with the scenario's faults. Each frame is one event.
 
-        `failure` is the frame that reports the scenario's error.
+        `failure` is the frame that reports `Scenario.error`.
         """
         raw = scenario.raw
         if raw is not None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 CAPABILITY: Final = "140"
-"""The version of the protocol between tailscaled and its control server. Replies contain it, and clients ignore it."""
+"""Version of the protocol between tailscaled and its control server. The replies contain it, and clients ignore it."""
 Caps = Mapping[str, Sequence[Any]]
 """Capabilities of the tailnet policy, each with its values. A value is any JSON, usually an object."""
 
@@ -67,9 +67,10 @@ class Node:
     caps: Caps = field(default_factory=dict, hash=False)
     """Capabilities that the policy grants to this node for the gateway's machine."""
     service_caps: Mapping[str, Caps] = field(default_factory=dict, hash=False)
-    """The capabilities that the policy grants to this node for each Tailscale Service of the gateway's machine.
+    """Capabilities that the policy grants to this node for each Tailscale Service on the gateway's machine.
 
-    The key is the service's name, such as `svc:ai`. `caps` does not contain these capabilities."""
+    A key is the name of the service, such as `svc:ai`. `caps` does not contain these capabilities.
+    """
 
     def __post_init__(self) -> None:
         if self.user is None and not self.tags:

@@ -1,14 +1,15 @@
-"""Settings of the C library's allocator, so that large bodies are allocated fast, and return their memory after a peak.
+"""Settings of the C library's allocator: large bodies are allocated fast, and their memory is returned to the system
+after a peak.
 
-By default, glibc keeps several memory pools for threads, and over time it takes large blocks from these pools. The
-memory of freed bodies then stays in the pools: after 64 concurrent translated calls of 4 MB, 1,100 MB were resident.
-There are two ways to return it (mallopt(3), malloc_trim(3)):
+By default, glibc keeps freed blocks in several memory pools. In time, it also takes large blocks from these pools.
+After 64 concurrent translated calls of 4 MB, 1,100 MB of memory stayed resident. There are two ways to return it
+(mallopt(3), malloc_trim(3)):
 
 - `map_large_blocks` makes glibc map each large block separately, and unmap it when it is freed. But every page of a new
   block then causes a page fault, which makes a copy of 4 MB 25 times as slow. Processes without an event loop use this
   function.
-- `freed_memory_returned` lets glibc keep large blocks in its pools, and regularly returns what is free in them. A call
-  with an image of 4 MB then takes half of the CPU time.
+- `freed_memory_returned` lets glibc keep large blocks in its pools, and regularly returns free memory of the pools. A
+  call with an image of 4 MB then takes half as much CPU time as with `map_large_blocks`.
 """
 
 from __future__ import annotations
@@ -24,14 +25,13 @@ _ARENA_MAX: Final = (-8, 2)
 """M_ARENA_MAX: the maximum number of memory pools. More than two would not be faster, because one Python thread runs at
 a time."""
 _TRIM_THRESHOLD: Final = -1
-"""M_TRIM_THRESHOLD: the number of free bytes at the end of a pool above which they are returned to the system."""
+"""M_TRIM_THRESHOLD: if a pool has more free bytes than this at its end, glibc returns them to the system."""
 _MMAP_THRESHOLD: Final = -3
 """M_MMAP_THRESHOLD: the minimum size in bytes of a block that is mapped separately, and unmapped when it is freed."""
 _MAPPED: Final = (_ARENA_MAX, (_TRIM_THRESHOLD, 1024 * 1024), (_MMAP_THRESHOLD, 256 * 1024))
 _POOLED: Final = (_ARENA_MAX, (_TRIM_THRESHOLD, 1024**3), (_MMAP_THRESHOLD, 32 * 1024 * 1024))
-"""Parameters (mallopt(3)) with which glibc keeps large blocks in its pools. 32 MB is the largest value of
-M_MMAP_THRESHOLD that glibc accepts.
-"""
+"""Parameters (mallopt(3)) with which glibc keeps large blocks in its pools. Blocks above 32 MB are still mapped,
+because glibc accepts no larger M_MMAP_THRESHOLD."""
 _SECONDS: Final = 1.0
 """Seconds between two checks of the free memory. A check takes 20 us."""
 MIN_FREE: Final = 32 * 1024 * 1024
@@ -67,11 +67,11 @@ async def freed_memory_returned() -> AsyncIterator[None]:
 
 
 async def _return_regularly(library: ctypes.CDLL) -> None:
-    """Return free memory to the system whenever much of it may be resident. Runs until it is cancelled.
+    """Regularly return free memory to the system, until the task is cancelled.
 
-    The allocator does not know which free memory is resident. Memory that was returned becomes resident again by page
-    faults when it is used. So free memory is returned after many page faults, and when the amount of free memory is
-    much larger than after the last return.
+    The allocator does not know how much of the free memory is resident. So the memory is returned in two cases: if
+    there were many page faults, which make memory resident, or if the free memory has grown a lot since the last
+    return.
     """
     least, faults = 0, 0
     while True:
@@ -86,7 +86,7 @@ async def _return_regularly(library: ctypes.CDLL) -> None:
 
 
 def _faults() -> int:
-    """Return the number of this process's page faults so far that made a new page resident."""
+    """Return the number of minor page faults of this process so far. Each of them has made a page resident."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 

@@ -69,14 +69,12 @@ class Catalog:
         self._visible = lru_cache(LISTS)(partial(_visible, offers, self._by_both))
 
     def find(self, name: str) -> Sequence[Offer]:
-        """Return the offers of the model called `name`.
+        """Return the offers of the model called `name`. The name may also be the ARN of an inference profile in the
+        gateway's list.
 
-        The name may also be the ARN of the model in the gateway's list of inference profiles.
-
-        If `name` has the form `provider/model`, the offer of this model at this provider is added at the end. Both
-        kinds of offers may exist for one name. For example, a reseller may have a model `anthropic/claude-x`, while a
-        provider `anthropic` has a model `claude-x`. Then the caller's grants decide which of these offers are used
-        (`call/plan.py`).
+        If `name` has the form `provider/model`, the offer of this model at this provider is added at the end. Such a
+        name may also be a model's own name: a reseller may have a model `anthropic/claude-x`, while a provider
+        `anthropic` has a model `claude-x`. The caller's grants decide which of the offers are used (`call/plan.py`).
         """
         offers = self._by_model.get(name) or self._by_model.get(listed_name(name), ())
         provider, _, model = name.partition("/")
@@ -86,8 +84,8 @@ class Catalog:
     def at_provider(self, provider: Provider, model: str) -> Offer:
         """Return the offer of a model at a provider.
 
-        If the provider does not list the model, the model of the returned offer is "". So the number of different
-        offers stays small, whatever names clients choose.
+        If the provider does not list the model, the offer has the model "". Otherwise clients could create any number
+        of offers.
         """
         return self._by_both.get((provider.id, model)) or _offer(provider, "")
 

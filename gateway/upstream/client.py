@@ -162,7 +162,8 @@ class UpstreamResponse:
     async def next(self, quick: Quick = not_quick) -> bytes:
         """Return the next bytes of the body, or b"" at its end. If no bytes have come yet, wait for them.
 
-        Bytes that arrive during the wait are given to `quick` first, and returned only if `quick` returns False.
+        Bytes that arrive during the wait are passed to `quick`. If it returns True, it has processed them, and the wait
+        goes on. If it returns False, the bytes are returned.
 
         Raises `Truncated` if the connection breaks, and `Stalled` if the provider is silent for too long or a stream
         does not end in time.

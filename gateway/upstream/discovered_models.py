@@ -35,13 +35,13 @@ class KnownList(msgspec.Struct, frozen=True, kw_only=True):
     baseurl: str
     """The base URL from which the list came."""
     at: float
-    """Unix time in seconds of the provider's last answer."""
+    """Unix time in seconds at which the provider last sent its list, whether changed or not."""
     models: dict[str, str]
-    """Maps a model's name to the id of the underlying model. The id is left empty if the name itself is the id."""
+    """Maps a model's name to the id of the underlying model. The id is "" if it is the same as the name."""
     changed_at: float = 0.0
     """Unix time in seconds of the last change of the list."""
     added: tuple[str, ...] = ()
-    """The names that the last change added."""
+    """The models that were new in the list when it last changed."""
     removed: tuple[str, ...] = ()
 
 
@@ -66,7 +66,7 @@ class DiscoveredModels(msgspec.Struct):
     wake: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
     """An event that is set when the lists must be requested at once."""
     saved: Callable[[], None] = lambda: None
-    """A function that is called when the lists have been saved. It makes the workers read them."""
+    """A function that is called after the lists were saved. It makes the worker processes read the file again."""
 
     def configured(self, written: Config) -> None:
         """Use another configuration. Set `wake`, so that the gateway requests the model lists of the configured
@@ -85,13 +85,15 @@ class DiscoveredModels(msgspec.Struct):
         return known if known is not None and known.baseurl == provider.baseurl else None
 
     def sizes(self) -> dict[str, float]:
-        """Return the number of models in the last list of each provider that is asked for its models."""
+        """Return the number of models by provider, for all providers whose models are discovered. It is 0 if there is
+        no list yet.
+        """
         known = ((provider.id, self.list_of(provider)) for provider in self._asked())
         return {id_: float(len(models.models)) if models is not None else 0.0 for id_, models in known}
 
     def failing(self) -> dict[str, float]:
-        """Return a number for each provider that is asked for its models: 1 if the last request failed, and 0
-        otherwise.
+        """Return whether the last request for models failed (1) or not (0), for each provider whose models are
+        discovered.
         """
         return {provider.id: float(provider.id in self.failures) for provider in self._asked()}
 
@@ -106,7 +108,7 @@ class DiscoveredModels(msgspec.Struct):
         return replace(config, providers=MappingProxyType({**config.providers, **known}))
 
     def note(self, provider: Provider, models: Mapping[str, str], now: float) -> Difference | None:
-        """Keep a provider's list. Return its difference from the previous list, or None if there is no difference."""
+        """Store a provider's list. Return its difference from the previous list, or None if there is no difference."""
         self.failures.pop(provider.id, None)
         before = self.list_of(provider)
         old = {} if before is None else before.models
@@ -137,7 +139,7 @@ class DiscoveredModels(msgspec.Struct):
         )
 
     def load(self) -> None:
-        """Read the lists of the file. A missing or damaged file leaves them empty."""
+        """Read the lists from the file. If the file is missing or damaged, the lists stay as they are."""
         with suppress(OSError, msgspec.MsgspecError):
             self.lists = msgspec.json.decode(self.path.read_bytes(), type=dict[str, KnownList])
 

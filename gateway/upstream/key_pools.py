@@ -54,9 +54,8 @@ def is_of_key(problem: Problem) -> bool:
 
 
 class KeyRest(msgspec.Struct, frozen=True):
-    """The times for which a key is not used, as they are handed over to the process that replaces this one.
-
-    The times are durations in seconds.
+    """The times for which a key is not used, for the process that replaces this one. All times are durations in
+    seconds.
     """
 
     name: str
@@ -162,8 +161,8 @@ class KeyState:
             self._doublings = min(max(0, doublings), MAX_DOUBLINGS)
 
     def taken(self, turn: int) -> None:
-        """Record that the key was chosen for a call. `turn` is the number of the choice, counted over all keys of the
-        pool.
+        """Record that the key was chosen for a call. `turn` is the number of the choice: the pool numbers all its
+        choices in order.
 
         If the provider has refused the key, the call is a probe. The next probe is made only after a wait.
         """
@@ -186,9 +185,9 @@ class KeyPool:
         """Maps a session to the time and the key of its last call."""
 
     def configured(self, provider: Provider) -> None:
-        """Replace the provider's configuration by a new one.
+        """Use another configuration of the provider. If it differs from the old one, all keys are free again.
 
-        A key that is in the old and in the new configuration keeps its calls in flight and its sessions.
+        A key that is also in the new configuration keeps its sessions and the number of its calls in flight.
         """
         if provider is self.provider:
             return
@@ -269,14 +268,13 @@ class KeyPools:
     def remembered(self) -> tuple[PoolState, ...]:
         """Return the state of the keys of each provider, for the process that replaces this one.
 
-        The result has at most about `MAX_SESSIONS` sessions, divided equally among the providers. Each provider may
-        have at least one session.
+        `MAX_SESSIONS` is divided equally among the providers, with at least one session for each.
         """
         most = max(1, MAX_SESSIONS // max(1, len(self._pools)))
         return tuple(pool.remembered(most) for pool in self._pools.values())
 
     def adopt(self, former: Sequence[PoolState], providers: Iterable[Provider]) -> None:
-        """Continue with the state that the keys of these providers had in the replaced process."""
+        """Take over the state of the keys of `providers` from the process that this one replaces."""
         pools = {one.provider: one for one in former}
         for provider in providers:
             if provider.apikeys and provider.id in pools:

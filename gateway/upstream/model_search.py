@@ -53,7 +53,7 @@ SHORTEST_SECRET: Final = 8
 MAX_REASON: Final = 300
 """Maximum number of characters of the reason of a failed search, as the log and pages show it."""
 _SELF: Final = Subject("irisgate", "")
-"""The caller whose credential is used if credentials depend on the caller (`assume_role`): the gateway itself."""
+"""The caller of the gateway's own requests. With `assume_role`, the credential may depend on the caller."""
 
 
 class SearchFailed(Exception):
@@ -83,9 +83,8 @@ class ModelSearcher(msgspec.Struct, frozen=True):
     log: Logger
 
     async def models(self, provider: Provider) -> Mapping[str, str]:
-        """Return a map from each name in the provider's list to the id of the underlying model.
-
-        The id is left empty if the name itself is the id.
+        """Return a map from each name in the provider's list to the id of the underlying model. The id is "" if it is
+        the same as the name.
 
         Raises `SearchFailed` if there is no complete list.
         """
@@ -153,11 +152,11 @@ class ModelSearcher(msgspec.Struct, frozen=True):
                     hook.run(search.pages.close)
 
     def search(self, provider: Provider) -> tuple[Plugin, ModelSearch]:
-        """Return the compatibility flag (plugin of an API format) that can list the models, and its `ModelSearch`.
+        """Return an enabled compatibility flag (plugin of an API format) that can list the provider's models, and its
+        `ModelSearch`.
 
-        If several enabled flags return a `ModelSearch`, the first one with a `subdomain` is used, because its flag has
-        recognized the provider's host. If none has a `subdomain`, the first `ModelSearch` is used. Raises
-        `SearchFailed` if no enabled flag returns one.
+        If several flags return a `ModelSearch`, one with a `subdomain` is preferred: its flag knows the provider by its
+        host name. Otherwise, the first one is used. Raises `SearchFailed` if no enabled flag returns a `ModelSearch`.
         """
         flags = [self.flags[name] for name in provider.flags]
         searches = [(flag, search) for flag in flags if (search := flag.discover_models(provider.host)) is not None]
@@ -168,7 +167,8 @@ class ModelSearcher(msgspec.Struct, frozen=True):
     async def _reply(self, one: _Search, flag: Plugin, request: UpstreamRequest, most: int) -> StepResponse:
         """Send a request and return the reply. Raises `SearchFailed` if the reply is an error.
 
-        If a credential that can be renewed is refused, the request is sent once more with another credential.
+        If the provider refuses a credential that was obtained at run time, the request is sent once more with a new
+        credential.
         """
         used = await self._credential(one)
         status, headers, body, problem = await self._sent(one, flag, request, used, most)
@@ -186,8 +186,8 @@ class ModelSearcher(msgspec.Struct, frozen=True):
         return StepResponse(status, headers, body)
 
     async def _credential(self, one: _Search) -> Used | None:
-        """Return the credential for a search if credentials are obtained at run time, or None if the provider's key is
-        fixed.
+        """Return the credential if it is obtained at run time. Return None if the provider's key is in the
+        configuration.
 
         Raises `_KeyFailed` if the credential cannot be obtained.
         """
@@ -201,9 +201,11 @@ class ModelSearcher(msgspec.Struct, frozen=True):
     async def _sent(
         self, one: _Search, flag: Plugin, request: UpstreamRequest, used: Used | None, most: int
     ) -> tuple[int, Mapping[str, str], bytes, Problem | None]:
-        """Send a request. Return the status, headers and body of the reply, and the problem in it, if any.
+        """Send a request. Return the status, the headers and the body of the reply, and the error that it reports, or
+        None.
 
-        `used` is the credential if it was obtained at run time. `most` is the maximum size of the body in bytes.
+        `used` is the credential, or None if the provider's key is in the configuration. `most` is the maximum size of
+        the body in bytes.
         """
         provider = one.provider
         secret = next((key.secret for key in provider.apikeys if key.name == one.key), None)
@@ -232,11 +234,11 @@ async def _here_or_in_thread(size: int, function: Callable[..., R], *args: Any) 
 
 
 def checked(models: Sequence[DiscoveredModel]) -> Mapping[str, str]:
-    """Return a map from each name to the id of the underlying model. The id is left empty if the name itself is the id.
+    """Return the usable models of a list: a map from each name to the id of the underlying model. The id is "" if it is
+    the same as the name.
 
-    Names that cannot be used in a request, such as names with control characters, are left out.
-
-    Raises `SearchFailed` if there are no models or too many.
+    Names that cannot be used in a request, such as names with control characters, are left out. Raises `SearchFailed`
+    if there are no models or too many.
     """
     named = {model.name: model.base for model in models if _is_name(model.name)}
     if len(named) > MAX_MODELS:

@@ -62,7 +62,7 @@ def _rank(wanted: str, words: Sequence[str], name: str) -> tuple[float, float] |
 
 
 def _place(part: str, whole: str) -> float | None:
-    """Return a sort key for the position of `part` in `whole`.
+    """Return a sort key for how well `part` fits into `whole`. Smaller is better.
 
     - 0: `part` is equal to `whole`.
     - 1: `part` consists of whole words, at the beginning or the end of `whole`.

@@ -73,9 +73,9 @@ def is_costly(data: bytes) -> bool:
 
 
 class DropRelay:
-    """A callback that a plugin calls for each field that it drops from a body (`flag.Drop`).
+    """A callback that a plugin calls for each field that it drops from a body (type `Drop` in `contract/codecs.py`).
 
-    It may be an argument of a function that runs in a worker process.
+    Functions that run in a worker process may have it as an argument.
     """
 
     def __init__(self, drop: Callable[[str], None]) -> None:
@@ -98,22 +98,20 @@ class ProcessPool:
         self._executor: ProcessPoolExecutor | None = None
 
     async def run(self, size: int, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
-        """Return the result of `function(*args)`. The function runs in a worker process if it works on a large body.
+        """Return the result of `function(*args)`. If the function works on a large body, it runs in a worker process.
 
-        `size` is the number of bytes of the body. `drop` is the callback for fields that the function drops. It may
-        also be one of `args`, or a part of one of `args`. Raises the exceptions of the function, and `GatewayError` if
-        the worker process has died.
+        `size` is the number of bytes of the body. The function reports dropped fields by calling `drop`, which it finds
+        in `args`. Raises the exceptions of the function, and `GatewayError` if the worker process has died.
         """
         if size < self._large:
             return function(*args)
         return await self._elsewhere(size, drop, function, args)
 
     async def run_reply(self, data: bytes, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
-        """Return the result of `function(*args)`. The function runs in a worker process if reading `data` takes long.
+        """Return the result of `function(*args)`. If reading `data` takes long, the function runs in a worker process.
 
-        `data` is a provider's reply, or a part of one. `drop` is the callback for fields that the function drops. It
-        may also be one of `args`, or a part of one of `args`. Raises the exceptions of the function, and `GatewayError`
-        if the worker process has died.
+        `data` is a provider's reply, or a part of one. The function reports dropped fields by calling `drop`, which it
+        finds in `args`. Raises the exceptions of the function, and `GatewayError` if the worker process has died.
         """
         if not is_costly(data):
             return function(*args)
@@ -212,10 +210,10 @@ def _end_with(sentinel: int) -> None:
 
 
 def _work(packed: bytes, seconds: float) -> bytes | None:
-    """Call a pickled function. Return the pickled outcome: the fields of a body that the function dropped, its error or
-    None, and its result.
+    """Call a pickled function, and return a pickled triple: the fields that it dropped from a body, its error or None,
+    and its result.
 
-    Return None if the outcome cannot be pickled. A plugin that takes more than `seconds` is interrupted.
+    Return None if the triple cannot be pickled. A plugin that takes more than `seconds` is interrupted.
     """
     # an ordered set, because one reply can report the same field a million times
     dropped: dict[str, None] = {}

@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 
 KEPT: Final = 3600.0
-"""Seconds after which a refusal is forgotten. One failed attempt per hour is acceptable."""
+"""Seconds after which a refusal is forgotten. A provider that still does not support the feature then refuses one
+attempt per hour."""
 MAX_MODELS: Final = 1000
 """Maximum number of models whose refused features are remembered. The least recently used models are forgotten
 first."""

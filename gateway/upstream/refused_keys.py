@@ -1,7 +1,7 @@
 """The keys that providers refused. A refusal is forgotten when the provider serves a call with the key.
 
-An entry includes the provider's configuration. If the configuration changes, for example to a new key, the entry no
-longer applies.
+A refusal is stored together with the provider's configuration. If the configuration changes, for example to a new key,
+the refusal no longer applies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class RefusedKeys(msgspec.Struct):
         self._refused[provider.id] = {**self._refused.get(provider.id, {}), name: provider}
 
     def accepted(self, provider: Provider, name: str = "") -> None:
-        """Forget an earlier refusal, because the provider has served a call with the key."""
+        """Remove the key from the refused keys, because the provider has served a call with it."""
         if provider.id in self._refused:
             left = {other: of for other, of in self._refused[provider.id].items() if other != name}
             self._refused[provider.id] = left

@@ -32,7 +32,8 @@ _PLAIN: Final = (
     "x-amzn-bedrock-performanceconfig-latency", "x-amzn-bedrock-service-tier",
 )  # fmt: skip
 _UNIFIED: Final = "anthropic-ratelimit-unified-"
-"""Prefix of the headers about the limits of a subscription. Claude Code shows these limits to its users."""
+"""Prefix of Anthropic's headers about the usage limits of a subscription. Claude Code shows these limits to its users.
+"""
 _NAMES: Final = frozenset(
     {
         *_PLAIN,

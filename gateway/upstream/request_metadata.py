@@ -27,11 +27,12 @@ _LENGTHS: Final = range(257)
 
 
 def with_metadata(request: ClientRequest, entries: Iterable[tuple[str, str]], subject: Subject) -> ClientRequest:
-    """Return the request with metadata: the configured `entries` with their templates filled in, and the client's
-    entries.
+    """Return the request with metadata in its header: the configured `entries`, and the entries that the client has
+    sent.
 
-    If there are more than `MAX_ENTRIES`, some of the client's entries are left out. If the client's header is not a
-    JSON object, the request is returned unchanged, so that the provider refuses it.
+    The templates in `entries` are filled in. If there are more than `MAX_ENTRIES`, some of the client's entries are
+    left out. If the client's header is not a JSON object, the request is returned unchanged, so that the provider
+    refuses it.
     """
     own = {name: fitting(filled(value, subject), _NOT_IN_VALUE, _LENGTHS) for name, value in entries}
     try:

@@ -19,7 +19,7 @@ class Subject(NamedTuple):
 
     login: str
     node: str
-    """The id of the caller's node. It is "" if it is unknown. The login then replaces `<node>`."""
+    """The id of the caller's node. It is "" if it is unknown. In this case, `<node>` is replaced by the login."""
 
 
 def filled(text: str, subject: Subject) -> str:

@@ -34,7 +34,9 @@ def peer_of(transport: asyncio.BaseTransport) -> Any:
 
 
 class Connection(Protocol):
-    """One connection of a client (`connections.py`)."""
+    """A client's connection, as `Connections` sees it (`connections.py`, `tls.py` and `http2/connection.py` implement
+    it).
+    """
 
     @property
     def awaits_head(self) -> bool:
@@ -182,7 +184,9 @@ class Connections:
             self._sweep_timer = asyncio.get_running_loop().call_later(min(SWEEP_SECONDS, seconds), self._sweep)
 
     def _close_one(self, among: Mapping[Connection, object]) -> bool:
-        """Close the first idle connection in `among`. Return False if there is none."""
+        """Close a connection to make room for another: the first one in `among` that has no request in progress. Return
+        False if there is none.
+        """
         connection = next((one for one in among if one.awaits_head), None)
         if connection is None:
             return False
@@ -198,9 +202,9 @@ class Connections:
 
 
 def most_connections(limits: Limits) -> int:
-    """Return the maximum number of connections of clients.
+    """Return the maximum number of client connections to one process.
 
-    Without a limit in the configuration, at least half of the file descriptors are left for connections to providers.
+    If the configuration sets no limit, at least half of the file descriptors are left for connections to providers.
     """
     usable = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS)
     return min(limits.connections or max(1, min(usable // 2, MAX_CONNECTIONS)), usable)

@@ -4,11 +4,11 @@ requests.
 - aiohttp limits neither the number of connections nor the time for a head. So `Connection` extends aiohttp's protocol
   object. Only this file and `http_server.py` use private attributes of aiohttp. This file uses the class `_ErrInfo`,
   `_cache` of a request, and private attributes that `Connection` inherits from `RequestHandler`.
-- aiohttp runs a task for each connection, and a task and two futures for each request. `Connection.start` replaces
-  this: one task handles the requests that have arrived, and ends after the last of them.
-- Calls go to `call/call_routes.py`, which returns a `Reply` for most of them. `Connection` writes it in one piece. All
-  other requests go to aiohttp's application.
-- If the first bytes of a connection are the preface of HTTP/2, it is served over HTTP/2 (`http2/`).
+- aiohttp runs a task for each connection, and a task and two futures for each request. `Connection.start` runs one task
+  instead, which handles the requests that have arrived, and ends after the last of them.
+- Calls to models go to `call/call_routes.py`. For most of them, it returns the whole reply (`Reply`), which
+  `Connection` writes at once. All other requests go to aiohttp's application.
+- A connection whose first bytes are the preface of HTTP/2 is served over HTTP/2 (`http2/`).
 - The gateway replies to a malformed request with its own error page, and not with aiohttp's.
 
 `connection_limits.py` counts the connections. Bodies are read in `call/server.py`. `call/guard.py` identifies callers,
@@ -55,8 +55,8 @@ HTTP2: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """The first bytes of a client that speaks HTTP/2 (RFC 9113, 3.4)."""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 _NO_TASK: Final = cast("Any", None)
-"""None, in place of the asyncio task that aiohttp passes to each request. No code reads this task, and a reference to
-the task would form a reference cycle.
+"""None, in place of the asyncio task that aiohttp gives to each request. No code reads this task, and a reference to it
+would form a reference cycle.
 """
 _LATE: Final = b'{"error":"the head of the request came too slowly"}'
 _LATE_HEAD: Final = (
@@ -293,11 +293,10 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Return the reply to a malformed request, and close the connection.
+        """Return the reply to a malformed request, and close the connection. The reply quotes nothing of the request.
 
-        The reply quotes nothing of the request. If no reply can be sent, raises `exc` instead, and the record of the
-        call has the reason. This is so if the client has left. It is also so if the gateway has cut the stream of a
-        reply, to show the client that the reply is not complete.
+        Raises `exc` if no reply can be sent: the client has left, or the gateway itself has cut a reply to show that
+        the reply is not complete. Raises `ConnectionError` if a part of another reply to the request is sent already.
         """
         _ = message
         if isinstance(exc, ConnectionAbortedError) or (isinstance(exc, ConnectionError) and self._has_left):
@@ -331,8 +330,8 @@ class Connection(web.RequestHandler):
         return response
 
     def _check_body(self, request: web.BaseRequest, size: int) -> None:
-        """End a request's body with the error `MalformedBody` if its framing is malformed, or much longer than its
-        content.
+        """Make the handler's next read of the body fail with `MalformedBody`, if the body is malformed or its framing
+        is much longer than its content.
 
         Without the error, the handler would wait for the rest of the body for ever.
         """
@@ -371,7 +370,7 @@ class Connection(web.RequestHandler):
         connection.data_received(first)
 
     def _goes_on(self) -> bool:
-        """Return whether the call in flight continues if its client leaves (`call/middleware/read_on.py`)."""
+        """Return whether the call in flight continues after its client has left (`call/middleware/read_on.py`)."""
         call = None if self._current_request is None else self._current_request.get(CALL)
         return call is not None and call.goes_on is not None and call.goes_on()
 

@@ -1,6 +1,6 @@
-"""The health check, the redirect of the root, and functions that the routes of model lists share.
+"""The health check, the redirect of the root, and functions for the routes of model lists.
 
-These routes are in `model_lists.py` and `providers_list.py`.
+The routes of model lists are in `model_lists.py` and `providers_list.py`.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ def access_of(request: web.Request) -> Access | web.Response:
 
 
 async def encoded(request: web.Request, words: Hashable, make: Callable[[], bytes]) -> bytes:
-    """Return the list that `make` creates. For the same `words`, the list is created once and then reused.
+    """Return the encoded list that `make` returns. It is cached as long as the configuration stays the same.
 
-    `words` are all values on which the list depends, except for the configuration. Raises the exceptions of `make`.
+    `words` are the key of the list in the cache. They must contain all values on which the list depends, except for the
+    configuration. Raises the exceptions of `make`.
     """
     runtime = request.app[GATEWAY].runtime
     size = len(runtime.catalog.offers) + len(runtime.catalog.aliases)

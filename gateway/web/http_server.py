@@ -17,14 +17,15 @@ from gateway.web.connection_limits import Connections, Room
 from gateway.web.connections import Connection
 
 LINE_BYTES: Final = 8190
-"""aiohttp's maximum length of a header line in bytes, for servers without a limit of their own."""
+"""aiohttp's default for the maximum length of a header line in bytes."""
 Others = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Calls = Callable[[Others, web.Request], Awaitable[web.StreamResponse | Reply]]
 """A function that handles calls to models. Its first argument is a handler, to which it passes any other request."""
 
 
 class HttpServer(web.Server):
-    """An aiohttp server that limits its connections. `server` is the aiohttp server whose settings it takes over.
+    """An aiohttp server that limits its connections. It has the settings of the aiohttp server `server`, which it
+    replaces.
 
     If the function `calls` is given, it gets every request. It handles calls to models, and passes any other request to
     the handler of `server`.

@@ -41,7 +41,8 @@ class KnownHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Code of the last error. It is "" if there was none."""
     last_error_message: str
     last_error_call: str
-    """Id of the call with the last error. It is "" if the id is unknown or another provider served the call afterwards.
+    """Id of the call with the last error. It is "" if the id is unknown, which is so if the call then succeeded at
+    another provider.
     """
 
     @property

@@ -1,8 +1,11 @@
-"""GET /api/providers: the providers with a model that is granted to the caller, in the format that launchers read.
+"""GET /api/providers: the providers that have a model granted to the caller, in the format that launchers read.
 
-A launcher is a program that configures and starts clients. It offers the clients whose API format is in
-`compatibility`. `speaks` has the formats that the provider itself supports. The provider's setting `advertise` may add
-others to `compatibility`.
+A launcher is a program that configures and starts clients of LLM APIs. For each provider, two fields tell a launcher
+which API formats it may use:
+
+- `compatibility`: the formats by which clients can call the provider's models through the gateway. The provider's
+  setting `advertise` chooses them.
+- `speaks`: the formats that the provider itself supports.
 """
 
 from __future__ import annotations

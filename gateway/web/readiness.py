@@ -101,7 +101,7 @@ class Fault:
 
 
 class Readiness:
-    """The checks of one gateway."""
+    """The checks of one gateway: whether it serves calls, and which faults it has."""
 
     def __init__(self, gateway: Gateway, modes: Modes) -> None:
         self._gateway = gateway
@@ -153,7 +153,7 @@ class Readiness:
         return CHECKS if self._gateway.workers is None else (WORKERS, *CHECKS)
 
     def _current(self, disk: str) -> dict[str, Fault]:
-        """Return the failing checks. `disk` is the fault of the disk. It is "" if the disk has none."""
+        """Return the failing checks by name. `disk` is the reason why the disk cannot be written, or "" if it can."""
         gateway = self._gateway
         faults: dict[str, Fault] = {}
         workers = gateway.workers
@@ -189,7 +189,9 @@ class Readiness:
         return {check.name: float(check.name in faults) for check in self._checks}
 
     def _note(self, faults: Mapping[str, Fault]) -> None:
-        """Keep the failing checks with the times at which they began to fail. Log a change of the readiness."""
+        """Store the failing checks in `_faults`, each with the time at which it began to fail. Log if the gateway
+        becomes ready or stops being ready.
+        """
         now = time()
         self._faults = {
             name: replace(fault, since=self._faults[name].since if name in self._faults else now)
@@ -236,8 +238,8 @@ def _refused_key(gateway: Gateway) -> str:
 
 
 def _unlisted(models: DiscoveredModels) -> str:
-    """Return the reason why the check `models` fails. Return "" if no provider failed when it was last asked for its
-    list of models.
+    """Return the reason for the fault of the check `models`: how many providers failed to list their models when last
+    asked. Return "" if none failed.
     """
     failed = [provider for id_ in models.failures if (provider := models.written.providers.get(id_)) is not None]
     if not failed:

@@ -42,12 +42,12 @@ class ReadingTimer:
             self._timer = None
 
     def _expect(self, transport: asyncio.Transport) -> None:
-        """Check after `UNREAD_SECONDS` whether the client has read enough. If not, abort the connection."""
+        """Abort the connection if the client does not read at least `MIN_READ_BYTES` in the next `UNREAD_SECONDS`."""
         unread = transport.get_write_buffer_size()
         self._timer = asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._check, transport, unread)
 
     def _check(self, transport: asyncio.Transport, unread: int) -> None:
-        """Abort the connection if the client has read too little in the last `UNREAD_SECONDS`.
+        """Abort the connection if the client has read too little in the last `UNREAD_SECONDS`. If not, wait once more.
 
         `unread` is the number of bytes that the client had not read at the start of this time.
         """

@@ -129,8 +129,9 @@ def _address(transport: asyncio.Transport) -> bytes:
 def over_tls(
     http: Callable[[], asyncio.BaseProtocol], connections: Connections, context: Callable[[], ssl.SSLContext]
 ) -> Callable[[], asyncio.BaseProtocol]:
-    """Return a factory of TLS protocols for a listener's new connections. `http` makes the protocol above TLS.
+    """Return a function that makes the asyncio protocol of a new connection to a TLS listener.
 
-    `context` returns the TLS settings with the current certificate.
+    `http` makes the protocol that gets the decrypted bytes. `context` returns the TLS settings with the current
+    certificate.
     """
     return lambda: TlsConnection(connections, cast("Connection", http()), context())

@@ -80,11 +80,11 @@ def _answer(request: web.Request, error: web.HTTPException) -> web.Response | No
 
 
 def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tuple[Plugin | None, Slip | None]:
-    """Return the plugin whose client probably sent the request, and the correct path for the request. If one of them is
-    not known, None stands in its place.
+    """Return the plugin of the API whose client probably sent the request, and the path that the client should have
+    used. Either is None if it is not known.
 
-    Some headers are sent only by the clients of one API. If the request has such a header, only the plugins of this API
-    are searched for a path that resembles `path`. If not, all plugins are searched.
+    Some headers are sent only by the clients of one API. If the request has such a header, only this API can be the
+    result. If not, the result is the first API that has a path like `path`.
     """
     known = [(plugin, plugin.client_api) for plugin in registry.flags.values() if plugin.client_api is not None]
     marked = [(plugin, api) for plugin, api in known if any(name in headers for name in api.headers)]
@@ -98,8 +98,8 @@ def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tu
 
 
 def _served(registry: Registry, api: ClientApi) -> list[str]:
-    """Return the method and path of each route for the clients of an API. Leave out paths outside the API's usual base
-    URL.
+    """Return the method and path of each route that clients of an API may call. Paths outside of the API's usual base
+    URL are left out.
     """
     routes = [route for plugin in registry.flags.values() if plugin.client_api == api for route in plugin.routes]
     served = (f"{route.method} {route.path}" for route in routes if route.path.startswith(f"{api.bases[0]}/"))

@@ -57,7 +57,7 @@ from gateway_plugins.shared.members_in_place import EditedMembers
 
 _OWN: Final = "anthropic_messages"
 _AWS: Final = tuple(f".{domain}" for domain in AWS_DOMAINS)
-"""Suffixes of the hosts of Bedrock's endpoints, of bedrock-runtime as well as bedrock-mantle."""
+"""Suffixes of the host names of Bedrock's two endpoints: bedrock-runtime and bedrock-mantle."""
 
 api = 1
 dialects = (_OWN,)
@@ -73,7 +73,7 @@ session_ids = messages_sessions.session_ids
 
 
 class Options(messages_betas.BetaOptions):
-    """Options of the Messages API.
+    """Options of a provider with the Messages API.
 
     Without the option `envelope`, the provider's host tells whether the API is Anthropic's own or Bedrock's.
     """
@@ -167,7 +167,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _fitted(request: ClientRequest, target: Target, drop: Drop) -> tuple[Members, list[str]]:
-    """Return the body's fields and the betas to send. Leave out what the model or the provider refuses.
+    """Return the body's fields and the betas to send, without those that the model or the provider refuses.
 
     The client's betas are read from both body and header, because Claude Code names different betas in each. If client
     and provider both use the Messages API, the body changes only if betas must be left out.
@@ -208,7 +208,9 @@ def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop)
 
 
 def advice(problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> str:
-    """Return advice on where a model of Bedrock can be called, or "" for Anthropic's own API."""
+    """Return a text for an error about an unavailable model of Bedrock: where the model can be called. The text is ""
+    for Anthropic's own API.
+    """
     return availability.advice(problem, target, offers) if _envelope(target) == "mantle" else ""
 
 

@@ -1,10 +1,10 @@
 """The plugin of Bedrock's Converse and ConverseStream, which have one dialect for all models on Bedrock.
 
-- In a stream, the event `messageStop` comes before the event `metadata`, which has the usage.
-- The route of CountTokens is in `bedrock_model_invoke.py`. A provider with the compatibility flag `bedrock_converse`
-  serves requests of that route too.
+In a stream, the event `messageStop` comes before the event `metadata`, which has the usage. Source: botocore's service
+model of bedrock-runtime, and recorded traffic for the order of a stream's events.
 
-Source: botocore's service model of bedrock-runtime, and recorded traffic for the order of a stream's events.
+The route of CountTokens is defined in `bedrock_model_invoke.py`. Its requests can also be sent to a provider with the
+compatibility flag `bedrock_converse`.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Return the change of the body's `additionalModelRequestFields` that removes betas, or {} for no change.
+    """Return the new `additionalModelRequestFields` without the betas that must not be sent, or {} if nothing changes.
 
     A beta is an optional feature of Claude that the request names. A beta is removed if the provider's options drop it,
     or if the model has refused it. Fields that need a removed beta are removed too.

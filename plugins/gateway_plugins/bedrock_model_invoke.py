@@ -98,7 +98,8 @@ _FORMS: Final = replace(
     members=converse_billing.FORMS.members,
     inner=lambda block: (*billing.COMMON.inner(block), *converse_billing.wrapped(block)),
 )
-"""Rules to find the files in a request body, for the bodies of all model families."""
+"""Tells where a request body has images and documents, whatever the model family is. Used for the estimate of input
+tokens."""
 _CLAUDE_DIALECT: Final = "anthropic_messages"
 _LIMITS: Final = (
     ("inferenceConfig", "maxTokens"),
@@ -121,18 +122,19 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 
 def dialect_for(caps: Caps) -> str:
-    """Return the dialect of a model's bodies: Anthropic's for Claude, and otherwise `OPAQUE` (not interpreted)."""
+    """Return Anthropic's dialect for Claude. For any other model, return `OPAQUE`: the gateway does not interpret its
+    bodies.
+    """
     return caps.native_dialect if caps.native_dialect == _CLAUDE_DIALECT else OPAQUE
 
 
 def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps | ClientRequest:
-    """Return the request if nothing must be done before it is sent. Otherwise return a generator of steps, whose result
-    is a changed request or a reply.
+    """Return the request unchanged, or a generator that changes it before it is sent.
 
     - URLs of files are replaced by the contents of the files.
-    - For CountTokens on Bedrock, the result is a reply with the count (`dialects/bedrock/counting.py`).
-    - If the provider's API is not InvokeModel, headers of InvokeModel that cannot be converted are reported as dropped.
-      Raises `Refused` if such a header names a guardrail.
+    - For CountTokens on Bedrock, the generator returns a reply with the count instead (`dialects/bedrock/counting.py`).
+    - For another API than InvokeModel, option headers of InvokeModel that the API does not have are reported as
+      dropped. Raises `Refused` if such a header names a guardrail.
     """
     fetched = remote_files.steps(request, target, drop)
     if fetched is request and target.flag == _OWN and request.operation != COUNT_TOKENS:
@@ -214,8 +216,8 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 def places(event: Event) -> Iterable[Place | End | Copy]:
     """Return where the texts are in a request, in a reply, or in an event of a stream.
 
-    Two forms of requests are known: that of Anthropic's API, and that of Converse. Requests to Nova, and some requests
-    of CountTokens, have the form of Converse. In a request of any other form, every string counts as a text.
+    Requests are read in two forms: Anthropic's (for Claude) and Converse's (for Nova, and for some requests of
+    CountTokens). In a request of any other form, every string counts as a text.
     """
     # a member that some model ignores must not hide the text of another member from filters
     if event.kind == REQUEST:
@@ -236,7 +238,9 @@ def _request_places(event: Event) -> Iterable[Place | End | Copy]:
 
 
 def output_bytes(event: Event) -> int:
-    """Return the number of bytes of the model's output in an event. In an opaque event, all strings count."""
+    """Return the number of bytes of the model's output in an event. For models other than Claude, all strings of the
+    event are counted.
+    """
     return opaque_facts.output_bytes(event) if event.kind == CHUNK else messages_text.output_bytes(event)
 
 

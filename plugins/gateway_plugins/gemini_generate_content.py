@@ -79,7 +79,8 @@ A request for Google's third form, protocol buffers, is refused, because the gat
 _QUERY: Final = ("alt", "$alt")
 """Query parameters that name the form of the reply. Older SDKs send `$alt=json;enum-encoding=int`."""
 _COUNTED: Final = "generateContentRequest"
-"""Field of a countTokens request. Its value is a whole generateContent request, which names the model too."""
+"""Field of a countTokens request whose value is a whole generateContent request. The model's name inside this value
+must be replaced too."""
 _TIER_HEADER: Final = "x-gemini-service-tier"
 """Header of a reply with the service tier that served the request (Gemini API: Flex and priority inference)."""
 
@@ -168,12 +169,13 @@ def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
 
 
 class GeminiDecoder(sse_api.SseDecoder):
-    """Decodes chunks. A stream is complete if every candidate that has begun has a finish reason.
+    """Decodes chunks, and decides when a stream is complete.
 
+    - A stream is complete if every candidate that has begun has a finish reason.
+    - Exception: some servers write a finish reason into chunks that are not the last (BerriAI/litellm#2195,
+      router-for-me/CLIProxyAPI#5651). So a candidate continues if a later chunk of the candidate has no finish reason.
+      If even every chunk has a finish reason, the stream is complete only when its body ends.
     - A stream in the form of a JSON array is complete at its closing bracket.
-    - Some servers write a finish reason into every chunk, or into chunks that are not the last (BerriAI/litellm#2195,
-      router-for-me/CLIProxyAPI#5651). If a later chunk of a candidate has no finish reason, the candidate continues. If
-      every chunk has a finish reason, the stream is complete when its body ends.
     - A chunk with a block reason is the only chunk of its stream.
     """
 

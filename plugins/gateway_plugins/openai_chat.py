@@ -69,14 +69,14 @@ _END: Final = b"[DONE]"
 _ENDS: Final = (_END, b"DONE")
 """Payloads of the terminal event. Case is ignored, and so are blanks and quotes around a payload."""
 _CHUNK_MEMBERS: Final = frozenset({"choices", "usage"})
-"""Fields of a chunk. Every chunk has at least one of them."""
+"""Fields of which every chunk has at least one. An object without them may be an error."""
 _NOT_NULL: Final = rb"(?!\s*+:\s*+null)"
 _FINISHED: Final = re.compile(rb'"finish_reason"' + _NOT_NULL)
 _REPORTED: Final = re.compile(rb'"usage"' + _NOT_NULL)
 _METERED: Final = re.compile(rb'"(?:tool_calls|function_call|annotations|usage|finish_reason)"' + _NOT_NULL)
-"""Pattern for the chunks that the meter (usage reader) always decodes.
+"""Pattern for chunks that always have to be decoded to read the usage (`ChatMeter`).
 
-Any other chunk is decoded only if it has the model or the service tier for the first time in the stream."""
+Any other chunk is decoded only as long as the model or the service tier of the stream is not known."""
 _TIERED: Final = re.compile(rb'"service_tier"' + _NOT_NULL)
 _PIECE: Final = piece_pattern("content")
 _QUERY: Final = ("api-version",)
@@ -119,8 +119,8 @@ def wants_usage(request: ClientRequest) -> bool:
 def problem(head: Head, body: bytes) -> Problem | None:
     """Return the problem that a provider's reply reports, or None if the reply is no error.
 
-    In errors of Google's OpenAI-compatible endpoint, only the details say whether the key was refused, and how long to
-    wait. So these details are read too.
+    Google's OpenAI-compatible endpoint reports a refused key, and the time to wait, only in the `details` of an error.
+    So these details are read too.
     """
     reported = problem_of(head, body)
     if reported is None or google_errors.MARK not in body:
@@ -316,8 +316,9 @@ def output_bytes(event: Event) -> int:
 
 
 def _choice_bytes(choice: dict[str, Any]) -> int:
-    """Return the number of output bytes in one choice. If a server sends thinking under two names, the thinking counts
-    only once.
+    """Return the number of output bytes in one choice.
+
+    Some servers send the same thinking in two fields. It is counted once.
     """
     delta = mapping(choice.get("delta"))
     if len(delta) == 1 and isinstance(delta.get("content"), str):

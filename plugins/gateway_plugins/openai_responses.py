@@ -71,12 +71,11 @@ _FAILURE_CODES: Final = {
     errors.QUOTA: "insufficient_quota",
     errors.INVALID_REQUEST: "invalid_prompt",
 }
-"""Codes in `response.failed`, by the gateway's error code. Any other error has the code `server_error`."""
+"""Error codes in `response.failed`, by the gateway's error code. The default is `server_error`."""
 
 
 def session_ids(request: ClientRequest) -> SessionIds:
-    """Return the conversation's id from the field `conversation`, which is the id itself or an object with a field
-    `id`.
+    """Return the conversation's id from the field `conversation`: a string, or an object with a field `id`.
 
     If the request names no conversation, return the ids that requests of any API may have (`ids.in_body`).
     """
@@ -154,7 +153,8 @@ def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
 class Encoder(sse_api.SseEncoder):
     """Encodes events as named server-sent events.
 
-    Keeps the event `response.created` and the last event, because the events for a failure repeat parts of both.
+    The event `response.created` and the last event are kept, because the events that report a failure repeat parts of
+    them.
     """
 
     def __init__(self, request: ClientRequest) -> None:

@@ -161,8 +161,9 @@ async def test_a_refused_model_is_not_taken_from_headers_or_queries(gated, bedro
 
 
 async def test_deeply_nested_members_crash_nothing(gated):
-    """Check that deeply nested members cause no crash, even in fields such as `messages`, which the gateway does not
-    always decode.
+    """Check that deeply nested fields cause no crash.
+
+    The test nests `messages`, because the gateway does not decode this field in every request.
     """
     text = b'[{"role":"user","content":' * 480 + b'"x"' + b"}]" * 480
     for path, body in ROUTES.items():

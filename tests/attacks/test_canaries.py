@@ -84,7 +84,7 @@ async def served(tmp_path, bedrock_sim, monkeypatch):
 
 
 def found_in(data):
-    """Return the names of the places in `CANARIES` whose secret occurs in `data`.
+    """Return the names of the secrets in `CANARIES` that occur in `data`.
 
     The secret in a comment is ignored, because no provider uses it.
     """

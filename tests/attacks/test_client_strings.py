@@ -1,6 +1,6 @@
-"""Tests of strings that a client chooses in names, paths and agents.
+"""Tests of strings that a client chooses, such as model names, paths and user agents.
 
-They must not add metric series, log lines or pages.
+Such strings must not create metric series, and must not break the format of log lines and web pages.
 """
 
 import asyncio
@@ -23,11 +23,10 @@ from tests.helpers.hostile_http import (
 DISTINCT = 2000
 TOGETHER = 8
 SERIES = 75
-"""Maximum number of metric series that may be added while a test makes its calls.
+"""Maximum number of metric series that the test's calls may add, whatever names the calls have. A histogram counts as
+one series.
 
-All buckets of a histogram count as one series. New series appear for a refused model, for an unknown route and for a
-page: one series for each status.
-"""
+Some series are allowed, because the first refused call or unknown route adds a series for its status."""
 INJECTIONS = [
     "x\ny", 'x\r\n{"event":"call.finished","identity":"bob"}', 'x","event":"forged","y":"', "x\x1b[2J\x1b[31m",
     "x\x1b]0;title\x07", "x\x00y", "x\x85y", "x\u2028y", "x\u202ey", "x\ud800", "x\\", "x\\u000a", '"', "'", "{}", "[1,2",
@@ -43,9 +42,7 @@ async def gated(tmp_path, bedrock_sim):
 
 
 PLUGINS = "irisgate_plugin_"
-"""Prefix of the metric series of plugins' hooks. The first call of a hook adds its series, and clients cannot add
-hooks.
-"""
+"""Prefix of the metric series of plugins' hooks. The test does not count them, because clients cannot add hooks."""
 
 
 async def series(gated):

@@ -1,4 +1,6 @@
-"""Tests of keys and addresses that clients send. The gateway must neither pass them to a provider nor store them."""
+"""Tests of keys and network addresses that clients send. The gateway must neither pass them to a provider nor store
+them.
+"""
 
 import asyncio
 from contextlib import asynccontextmanager

@@ -1,6 +1,4 @@
-"""Attacks on `/direct/{provider}/`, which try to reach other hosts, providers and paths than granted, or to get
-keys.
-"""
+"""Attacks on `/direct/{provider}/`: they try to get keys, or to reach hosts, providers and paths that are not granted."""
 
 import itertools
 import json
@@ -202,7 +200,7 @@ CREDENTIALS = [
     "OpenAI-Organization: ", "OpenAI-Project: ", "Authorization_: ", "X-Jwt-Assertion: ", "X-Client-Secret: ",
 ]  # fmt: skip
 NETWORK = ["Referer: http://", "Sec-Fetch-Mode: ", "X-Envoy-External-Address: ", "X-Irisgate-Anything: ", "DNT: "]
-"""Beginnings of headers that describe the client or its network."""
+"""Beginnings of header lines that describe the client or its network."""
 HOPS = [
     "Connection: keep-alive, x-secret-hop", "x-secret-hop: canary-of-a-client", "Keep-Alive: timeout=canary-of-a-client",
     "Proxy-Connection: canary-of-a-client", "TE: canary-of-a-client", "Trailer: canary-of-a-client",

@@ -25,7 +25,7 @@ def fetcher():
 
 @pytest.fixture
 async def server():
-    """A server with a redirect, a large reply, a reply that never comes, and the list of its requests."""
+    """A server that answers with a redirect, with a reply that is too large, or never. It records the requested paths."""
     paths = []
 
     async def answer(request):
@@ -44,7 +44,7 @@ async def server():
 
 
 def client_of(fetcher, server):
-    """Return a client whose rules allow the server, as `server.fetch.private_hosts` does."""
+    """Return a client that may connect to the server, although the server's address is private."""
     return FilterClient(fetcher, Fetching(private_hosts=(f"127.0.0.1:{server.port}",)))
 
 

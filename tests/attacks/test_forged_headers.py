@@ -41,10 +41,10 @@ LOGINS = [
     "Tailscale-App-Capabilities: " + ADMIN,
     "Tailscale_App_Capabilities: " + ADMIN,
 ]
-"""Identity headers of `tailscale serve` with a false identity, in spellings that some software treats as equal.
+"""Identity headers of `tailscale serve` with a false identity. Some software treats these spellings of the name as
+equal.
 
-An honest request has at most one header of each name.
-"""
+An honest request has at most one header of each name."""
 BROKEN = [
     "Tailscale-User-Login : bob@example.com",
     "Tailscale-User-Login\t: bob@example.com",
@@ -87,9 +87,8 @@ OTHERS = [
 ]
 MODES = ["loopback", "static", "whois", "proxy-protocol", "serve-headers"]
 HONEST = {"loopback": "(loopback)", "static": "robot"}
-"""Login of a caller whose request has no false header, by identity mode. In a mode without an entry, the caller is
-Alice.
-"""
+"""Login of a caller whose request has no false header, by identity mode. In every mode that is not listed, the caller
+is Alice."""
 
 
 @pytest.fixture
@@ -131,7 +130,7 @@ async def caller(gated, sim, mode):
 
 
 async def whoami(raw, *lines):
-    """Return the status, and the caller's login according to the gateway, or None if the request is refused."""
+    """Return the status of a request, and the login that the gateway sees. The login is None if the request is refused."""
     raw.writer.write(request("GET /api/whoami HTTP/1.1", *lines))
     status, _, body = await raw.reply()
     return status, json.loads(body) if status == 200 else None
@@ -195,10 +194,10 @@ async def test_nothing_that_claims_an_identity_goes_on_to_a_provider(gated, sim,
 @pytest.mark.parametrize("mode", ["whois", "proxy-protocol"])
 @pytest.mark.parametrize("address", ["100.64.9.9", "100.127.255.254", "fd7a:115c:a1e0::99"])
 async def test_a_tailnet_address_unknown_to_tailscaled_is_nobody(gated, sim, mode, address):
-    """Check that an address in the tailnet's range has an identity only if tailscaled knows it.
+    """Check that an address in the tailnet's range has no identity if tailscaled does not know it.
 
-    Network carriers use 100.64.0.0/10 too. On the `whois` listener, the address is only in headers, because a test
-    cannot connect from this address.
+    Network carriers use 100.64.0.0/10 too. A test cannot connect from such an address, so the address is in headers or
+    in the PROXY header.
     """
     version = 6 if ":" in address else 4
     ends = "::1" if version == 6 else "127.0.0.1"

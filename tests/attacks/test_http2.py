@@ -1,5 +1,5 @@
-"""Attacks over HTTP/2: floods of frames, resets, bombs of headers, and clients that keep the flow-control window
-closed.
+"""Attacks over HTTP/2: floods of frames, resets, headers that become huge when they are decompressed, and clients that
+keep the flow-control window closed.
 
 Each attack ends when the gateway closes the connection or the stream. Meanwhile the gateway serves other clients.
 """
@@ -153,8 +153,9 @@ async def test_a_head_of_empty_frames_ends_the_connection(gw):
 
 
 async def test_a_bomb_of_headers_ends_the_connection(gw):
-    """Check that the connection is closed after a long header that is sent once, and repeated by references of one byte
-    (CVE-2016-6581).
+    """Check that the gateway closes a connection on which a small header block would become huge (CVE-2016-6581).
+
+    The client sends one long header and then repeats it 12,000 times by HPACK references of one byte.
     """
     async with attacker(gw) as client:
         value = b"a" * 4000

@@ -1,6 +1,7 @@
-"""Tests of malformed and unusual HTTP.
+"""Tests of malformed and unusual HTTP requests.
 
-The gateway handles such a request as the standard says, or answers with its own error page and one log line.
+The gateway handles such a request as the standard says. If it refuses the request, it answers in its own error format
+and writes one log line.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
-"""Tests that a request of the maximum size blocks the event loop not much longer than a plain text of the same size.
+"""Tests that a hostile request of the maximum size does not block the event loop much longer than a harmless one.
 
+- The harmless request has one long text, which the gateway only scans and copies. Its CPU time is measured first. The
+  limit for a hostile request is a multiple of this time.
 - Every operation is tried with every conversion: native, in another envelope, and each translation.
-- A request with one long text is measured first, on the same conversion. The limit for a hostile request is a multiple
-  of this CPU time. The gateway only scans and copies a long text.
-- Code that loops over a body takes 20 to 100 times as long as the text. Code that only scans the body takes up to 4
-  times as long.
+- Code that loops over a hostile body would take 20 to 100 times as long as the harmless request. Code that only scans
+  the body takes up to 4 times as long.
 """
 
 import asyncio
@@ -26,11 +26,9 @@ runs.
 """
 RATIO = 4
 PLAIN_UNITS = 3
-"""Minimum value, in units of `cpu_time`, of the reference time to which `allowed` compares hostile requests.
+"""Minimum of the time that `allowed` multiplies to get the limit for hostile requests, in units of `cpu_time`.
 
-The measured reference (a request with one long text) may be smaller. The limit would then leave no room for other work
-of the event loop.
-"""
+Without a minimum, a very fast harmless request would lead to a limit without room for other work of the event loop."""
 WAYS = ("bedrock_converse", "bedrock_model_invoke", "anthropic_messages", "openai_chat", "openai_responses")
 MODEL = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 TAG = "irisgate1:claude:abc"
@@ -77,7 +75,7 @@ MEMBERS = {
     "bedrock_converse": "inferenceConfig additionalModelRequestFields requestMetadata performanceConfig system",
     "bedrock_model_invoke": "metadata anthropic_beta anthropic_version max_tokens service_tier context_management",
 }
-"""Members that the gateway itself reads. In each hostile request, one of them is a long list of numbers."""
+"""Fields that the gateway itself reads. In each hostile request, one of these fields is a long list of numbers."""
 
 
 async def answer(request):
@@ -126,14 +124,14 @@ TOOLS = {
 
 
 def packed_text(dialect, text):
-    """Return the JSON of a text, as the content of a message in this dialect (API format)."""
+    """Return `text` as the JSON of a message's content in this dialect (API format)."""
     return json.dumps([{"text": text}] if dialect == "bedrock_converse" else text).encode()
 
 
 def shapes(dialect):
-    """Yield parts of hostile request bodies, in which one value is repeated very often.
+    """Yield (label, JSON of `messages`, other fields of the body) for each hostile request body.
 
-    Each tuple has a label that names this value, the JSON of `messages`, and the other members of the body.
+    In each body, one value is repeated very often. The label names this value.
     """
     said = packed_text(dialect, "x")
     yield "parts with URLs", turn(many(PARTS[dialect])), {}
@@ -166,9 +164,10 @@ def body_of(route, model, messages, more):
 
 
 async def longest(gw, route, messages, more=None, enough=0.0):
-    """Return the longest CPU time, in units of `cpu_time`, for which a request blocks the loop.
+    """Measure the longest time for which a request blocks the event loop. It is CPU time, in units of `cpu_time`.
 
-    The result is the smallest of up to five runs. There are no further runs after a result below `enough`.
+    The request is sent up to five times, until a result is below `enough`. The smallest result is returned, because
+    other processes can only increase a result.
     """
     body = body_of(route, MODEL, messages, more or {})
     assert LIMIT / 2 < len(body) <= LIMIT + 1_000 or more
@@ -204,9 +203,7 @@ def serving(state, provider, way):
 
 
 async def allowed(gw, route):
-    """Return the CPU time, in units of `cpu_time`, that a hostile body may take: `RATIO` times that of one long
-    text.
-    """
+    """Return the maximum CPU time for a hostile body, in units of `cpu_time`: `RATIO` times the time of one long text."""
     text = packed_text(dialect_of(route), "x" * (LIMIT - 1_000))
     return RATIO * max(await longest(gw, route, turn(text)), PLAIN_UNITS)
 
@@ -217,9 +214,9 @@ PAIRS = [
     for column, way in enumerate(WAYS)
     if "IRISGATE_ALL_LOOPS" in os.environ or (row + column) % len(WAYS) == 0
 ]
-"""Pairs of route and conversion: a fifth of all pairs, such that each route and each conversion occurs. With
-IRISGATE_ALL_LOOPS=1 these are all pairs, which take six minutes.
-"""
+"""Pairs of route and conversion: one fifth of all pairs, in which each route and each conversion occurs.
+
+With IRISGATE_ALL_LOOPS=1, all pairs are tried, which takes six minutes."""
 
 
 @pytest.mark.parametrize(("route", "way"), PAIRS)

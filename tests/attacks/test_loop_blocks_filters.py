@@ -1,9 +1,8 @@
-"""Tests that filters do not block the event loop for long while they read and change large requests and replies.
+"""Tests that a filter does not block the event loop for long while it changes large requests and replies.
 
-- The filter changes each text of a request and of a reply, holds back the end of each piece of a stream, and decodes
-  the reply at its end. With IRISGATE_ALL_LOOPS=1, every pair of a client dialect and a provider dialect is tried with
-  bodies of 23 MB.
-- The time is CPU time of the loop's thread, in units of `cpu_time`.
+The filter of these tests changes every text and decodes the reply at its end. Times are CPU times of the loop's thread,
+in units of `cpu_time`. With IRISGATE_ALL_LOOPS=1, bodies have 23 MB, and every pair of a client dialect and a provider
+dialect is tried.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ from tests.helpers.loop_monitor import longest_block
 from tests.helpers.providers import provider_in_a_thread
 
 SIZE, STREAM = (23_000_000, 8_000_000) if ALL else (1_100_000, 300_000)
-"""Sizes in bytes: `SIZE` for requests and unstreamed replies, `STREAM` for streamed replies."""
+"""Sizes of the test data in bytes: `SIZE` of requests and unstreamed replies, `STREAM` of streamed replies."""
 FILTER = """
 import json
 
@@ -55,9 +54,9 @@ def provider():
 
 
 async def longest(gw, path, body):
-    """Return the longest CPU time for which a call blocks the event loop, in units of `cpu_time`.
+    """Measure the longest time for which a call blocks the event loop. It is CPU time, in units of `cpu_time`.
 
-    It is measured in up to twelve runs. The smallest result is returned, because other processes can only increase a
+    The call is made up to twelve times. The smallest result is returned, because other processes can only increase a
     result.
     """
 

@@ -1,10 +1,10 @@
-"""Tests that no reply of a provider blocks the event loop, streamed or not, native or converted.
+"""Tests that no reply of a provider blocks the event loop.
 
-- Pairs of a client dialect and a provider dialect are tried. In each reply, one value or list occurs many times.
-- The time is CPU time of the loop's thread, in units of `cpu_time`. Without worker processes, some replies of every
-  pair block the loop for 13 to 120 units.
-- Each kind of reply is small with some pairs, and large with the others. With IRISGATE_ALL_LOOPS=1, all pairs are
-  tried with both sizes.
+- In each reply, one value or list occurs many times. Replies are streamed and unstreamed, native and converted.
+- Times are CPU times of the loop's thread, in units of `cpu_time`. Without worker processes, some replies would block
+  the loop for 13 to 120 units.
+- Each kind of reply is tried in a small and in a large size, but not in both sizes with the same pair of dialects. With
+  IRISGATE_ALL_LOOPS=1, all pairs are tried with both sizes.
 """
 
 import asyncio
@@ -23,13 +23,12 @@ from tests.helpers.providers import provider_in_a_thread
 MOST_UNITS = 6.7
 ALL = "IRISGATE_ALL_LOOPS" in os.environ
 SMALL = 60_000
-"""Size in bytes of small replies. The gateway reads them in a worker process because they have very many values, not
-because of their size.
-"""
+"""Size in bytes of small replies. They consist of so many values that the gateway reads even a reply of this size in a
+worker process."""
 CONVERTED, NATIVE = (4_000_000, 4_000_000) if ALL else (300_000, 1_000_000)
-"""Sizes in bytes from which replies are always read in a worker process. The size for native replies is larger, because
-they are only read. A conversion takes longer.
-"""
+"""Sizes in bytes of large replies. The gateway always reads a reply of this size in a worker process.
+
+`CONVERTED` is smaller, because a conversion takes more time than reading a native reply."""
 STREAMED = {
     "bedrock_converse": "/model/{}/converse-stream",
     "bedrock_model_invoke": "/model/{}/invoke-with-response-stream",
@@ -40,9 +39,10 @@ PAIRS = [
     for column, way in enumerate(DIALECTS)
     if client == way == "openai_responses" or (way != "openai_responses" and (ALL or (row + column) % 5 == 0))
 ]
-"""Five pairs of client dialect and provider dialect, such that each provider dialect occurs.
+"""Five pairs of client dialect and provider dialect, in which each provider dialect occurs.
 
-With IRISGATE_ALL_LOOPS=1 these are all pairs. There is no translation to Responses."""
+With IRISGATE_ALL_LOOPS=1, all pairs are tried. No pair translates to Responses, because there is no such translation.
+"""
 
 
 class Provider:
@@ -64,9 +64,9 @@ def provider():
 
 
 async def longest(gw, client, *, stream):
-    """Return the longest CPU time for which a reply blocks the event loop, in units of `cpu_time`.
+    """Measure the longest time for which a reply blocks the event loop. It is CPU time, in units of `cpu_time`.
 
-    It is measured in up to twenty runs. The smallest result is returned, because other processes can only increase a
+    The call is made up to twenty times. The smallest result is returned, because other processes can only increase a
     result.
     """
     path = STREAMED.get(client, ROUTES[client]) if stream else ROUTES[client]
@@ -80,10 +80,10 @@ async def longest(gw, client, *, stream):
 
 
 def replies(shapes, client, way):
-    """Yield (name, size, body) of each reply to try with a client dialect and a provider dialect.
+    """Yield (name, size, body) of each reply to try with a pair of dialects.
 
-    Each named reply is tried in one of two sizes, alternately the smaller and the larger one. With
-    IRISGATE_ALL_LOOPS=1, each is tried in both sizes.
+    The first reply has the small size, the second the large size, and so on. The next pair begins with the other size.
+    With IRISGATE_ALL_LOOPS=1, each reply is made in both sizes.
     """
     sizes = SMALL, NATIVE if client == way else CONVERTED
     for first, size in enumerate(sizes, PAIRS.index((client, way))):

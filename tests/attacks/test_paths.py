@@ -123,7 +123,7 @@ async def test_only_the_granted_model_and_own_operation_are_sent(gated, bedrock_
 
 
 async def test_what_stands_behind_a_path_does_not_choose_the_operation(gated, bedrock_sim):
-    """Check that a fragment or query after the path does not change the operation."""
+    """Check that a fragment or a query after the path does not change the operation."""
     for behind in ("#/converse-stream", "#/../converse-stream", "?/converse-stream", "?a=/converse-stream#b"):
         await answered(gated, f"/bedrock/model/{HAIKU}/converse{behind}", CONVERSE)
     assert {(seen.path, seen.query) for seen in bedrock_sim.requests} == {

@@ -222,7 +222,10 @@ def limited(proxied, **limits):
 
 
 async def test_connections_that_wait_for_a_header_count_and_make_room(proxied):
-    """Check that silent connections behind a proxy are limited, and that one of them is closed for a new one."""
+    """Check that connections that have not completed their PROXY header count toward the limit of connections.
+
+    If the limit is reached, one of them is closed to accept a new connection.
+    """
     limited(proxied, connections=8)
     waiting = [await connected(proxied, first=first) for first in (b"", b"P", ONE[:-1], two()[:-1]) * 2]
     count = proxied.running.gateway.metrics.registry.get_sample_value
@@ -262,7 +265,7 @@ async def test_connections_from_tailscale_serve_do_not_count_by_address():
     """
 
     class Transport:
-        """The addresses of a connection from another machine."""
+        """A transport whose peer is another machine."""
 
         def get_extra_info(self, name):
             return {"sockname": ("10.0.0.1", 80), "peername": ("10.0.0.2", 4711)}[name]

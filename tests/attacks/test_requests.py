@@ -150,9 +150,8 @@ async def gated(tmp_path, bedrock_sim):
 
 
 async def refused(gated, bedrock_sim, table):
-    """Check that each request is refused, and that an honest request after it gets its own reply or no reply.
-
-    The honest request comes on the same connection.
+    """Check that each request is refused. Then check that an honest request on the same connection gets its own reply
+    or none.
     """
     last = request("GET /healthz HTTP/1.1", "Connection: close")
     for what, data in table.items():

@@ -23,9 +23,8 @@ from tests.helpers.hostile_http import (
 from tests.web.admin.conftest import from_file
 
 OPEN = {"/healthz", "/readyz"}
-"""Routes that are served under any host name and for any origin, because they reveal nothing and change nothing.
-Monitoring systems need this.
-"""
+"""Routes for monitoring systems. They are served under any host name and for any origin, because they reveal nothing
+and change nothing."""
 FOREIGN = {
     "another origin": ["Origin: https://evil.example"],
     "an origin that is none": ["Origin: null"],

@@ -25,7 +25,7 @@ LEAST_ROUNDS = 2
 WARM_ROUNDS = 2
 """Number of first rounds that do not count."""
 SAMPLES = 2000
-"""Number of samples that are drawn for the interval of a median (bootstrap)."""
+"""Number of random samples from which the confidence interval of a median is computed (bootstrap)."""
 CONFIDENCE = 0.95
 
 

@@ -47,7 +47,7 @@ class Endless:
 
 
 class Connection:
-    """A stand-in for a new connection. It can be weakly referenced, as a transport can."""
+    """A stand-in for the transport of a new connection. Unlike a plain object, it can be weakly referenced."""
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def _listeners(folder, tailscaled_at):
 
 
 class Hall:
-    """An application that answers requests only when it is closed, so that all connections stay open."""
+    """A server that answers no request until it is closed, so that all connections stay open."""
 
     def __init__(self):
         self._came = asyncio.Queue()

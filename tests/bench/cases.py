@@ -7,14 +7,14 @@ from tests.bench.systems import BARE, IRISGATE, MANY_MODELS, NGINX, System
 from tests.bench.traffic import CHAT, CHAT_STREAM, CONVERSE, CONVERSE_MODEL, CONVERSE_STREAM, Request
 
 OWN = "own"
-"""The title of the column for a second measurement of the gateway. Some cases have one: for example, a case with
-translated calls also measures a native call. The title of the case says what is measured.
+"""The title of a column in the report. In some cases, the gateway is measured twice, and this column has the second
+result: for example, native calls in a case with translated calls. The case's title says what is measured.
 """
 
 
 @dataclass(frozen=True)
 class Lane:
-    """A system and the request that is sent to it. `column` is the column of the table."""
+    """A system and the request that is sent to it. `column` is the title of the report's column for their figures."""
 
     column: str
     system: System
@@ -23,9 +23,9 @@ class Lane:
 
 @dataclass(frozen=True)
 class Case:
-    """A measurement of several systems in turn.
+    """A measurement of several systems in turn. The first item of `lanes` is compared with the others.
 
-    A lane is a system with the request that is sent to it. The first lane is compared with the others.
+    A lane is a system with the request that is sent to it.
     """
 
     name: str
@@ -55,7 +55,10 @@ _PEERS = (TENSORZERO, PORTKEY, LITELLM)
 
 
 def _translated(name, title, request, native, connections, **stream):
-    """Return the case of a Chat request to a Converse model, beside the gateway's own `native` request."""
+    """Return a case in which Chat requests are translated to Converse.
+
+    The gateway is also measured with the request `native`, which needs no translation.
+    """
     lanes = (
         Lane(IRISGATE.name, IRISGATE, request),
         Lane(OWN, IRISGATE, native),
@@ -145,5 +148,7 @@ CASES = (
     ),
 )
 STARTS = _lanes(_CHAT, IRISGATE, BARE, NGINX, *_PEERS)
-"""The systems whose starts are measured, and the first request to each."""
+"""The systems whose start is measured, each with its first request. The measurement is the CPU time until the answer,
+and the memory after it.
+"""
 START_ROUNDS = 3

@@ -1,8 +1,8 @@
 """Measures the costs of identity and grants for actions that find no cached result.
 
 These actions are the first call of a caller, a list of a caller's models, a whois lookup, and the preparation of a new
-configuration. Each result is a row (name of the action, way in which the number of grants grows, microseconds). The
-time is None if it was not measured.
+configuration. Each result is a row (name of the action, arrangement of the grants, microseconds). The time is None if
+it was not measured.
 """
 
 from contextlib import suppress
@@ -19,9 +19,9 @@ from tests.bench.measure import cpu_us, once_us
 from tests.bench.sizes import EVERYONE, IN_POLICY_AT, NAMED, POLICY, all_for_everyone, config, from_tailnet, spread
 
 FRESH = 5
-"""Number of times that each first-time action is repeated, each time without cached results."""
+"""Number of repetitions of an action that is measured without cached results."""
 LIST_US = 200_000
-"""Maximum number of microseconds for a list. If a list would take longer, it is not measured."""
+"""The list of a caller's models is measured only if it takes less than this number of microseconds."""
 LISTS = ("the list of models, first", "the list of models, rendered", "a model that does not exist")
 
 
@@ -48,8 +48,8 @@ async def decisions(setup, plugin, through):
 
 
 async def _lists(setup, through, call):
-    """Return the times for three things: listing a caller's models, writing the list as JSON, and refusing an unknown
-    model.
+    """Return the microseconds for each item of `LISTS`: listing a caller's models, writing the list as JSON, and
+    refusing a call of an unknown model.
     """
     catalog, grants, registry = setup.runtime.catalog, setup.runtime.grants, discover()
     call.request = replace(call.request, model=f"{call.request.model}x")
@@ -75,10 +75,8 @@ async def _again(steps):
 
 
 async def others(size, modes, request):
-    """Return three rows of the report, which are measured once for each size and not for each `Setup`.
-
-    They are the time of a whois lookup without grants in the policy, the time of a whois lookup with `size` grants in
-    the policy, and the time to prepare a new configuration.
+    """Return three rows of the report that are the same for each `Setup`: a whois lookup without grants in the policy,
+    a whois lookup with `size` grants in the policy, and the preparation of a new configuration.
     """
     made = config(size)
 

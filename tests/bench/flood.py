@@ -80,8 +80,8 @@ def _figures(times):
 
 
 async def _probes(place, pid, count):
-    """Return four times of a health check in milliseconds: the median and the 99th percentile of its wall time, and
-    then the same two of the gateway's CPU time.
+    """Return a list of four numbers in milliseconds: the median and the 99th percentile of a health check's wall time,
+    and then both for the gateway's CPU time during a health check.
 
     Each health check has a new connection.
     """

@@ -23,9 +23,9 @@ from tests.bench.sizes import POLICY, setups
 SIZES = (10, 100, 1_000, 10_000)
 ANSWER = Whole(200, {}, b"")
 ASKING = ("whois", "proxy-protocol")
-"""Identity modes that get a caller's grants in the tailnet policy again for each new connection.
+"""Identity modes in which each new connection gets the caller's grants in the tailnet policy again.
 
-The sums of the report include these grants only for these modes.
+In the report's sums, grants in the policy are combined only with these modes.
 """
 
 
@@ -34,7 +34,9 @@ async def nothing(_call):
 
 
 async def with_headers(call):
-    """Compute the headers that the caller's grants add to a request, and return a fixed answer without a provider."""
+    """The last step of the measured chain: look up the headers that grants add to the request, and return a fixed
+    answer.
+    """
     call.plan.headers[call.offers[0].name]
     return ANSWER
 
@@ -44,13 +46,13 @@ PAST = chain(last=nothing)
 
 
 async def measured(folder, sizes=SIZES, **options):
-    """Return three tables of times in microseconds.
+    """Return three dicts with times in microseconds.
 
     - The time to identify a caller, by identity mode.
-    - The times to apply grants: a list with one time for each size, by the way in which the number of grants grows
-      (`sizes.py`).
-    - The times of actions that find no cached result (`cold.py`): a list with one time for each size, by the name of
-      the action and the way in which the number of grants grows.
+    - The times to apply grants, by the arrangement of the grants (`Setup.name`).
+    - The times of actions that find no cached result (`cold.py`), by (action, arrangement of the grants).
+
+    A value of the second and the third dict is a list with one time for each size.
     """
     plugin = discover().flags["openai_chat"]
     once = {}
@@ -75,10 +77,10 @@ async def _identified(modes, request):
 
 
 async def _decided(made, plugin, **options):
-    """Return the microseconds that it takes to resolve the model, apply the grants and add the headers of a call.
+    """Return the microseconds of a call's decisions: resolve the model, apply the grants, and add the headers.
 
-    The time of an empty chain of middlewares is subtracted. The keys of the result are the ways in which the number of
-    grants grows (`sizes.py`). Each value is a list with one number for each size.
+    The time of an empty chain of middlewares is subtracted. The key is the arrangement of the grants (`Setup.name`),
+    and the value is a list with one number for each size.
     """
     groups = {}
     for size, ways in made.items():
@@ -95,8 +97,10 @@ async def _decided(made, plugin, **options):
 
 
 def report(identity, warm, once, sizes=SIZES):
-    """Return four tables as text: the three of `measured` (`identity`, `warm` and `once`), and one with the sum of each
-    time in `identity` and each time in `warm`.
+    """Return four tables as text.
+
+    Three of them show `identity`, `warm` and `once`, the results of `measured`. The fourth shows totals for a call:
+    each time in `identity` plus each time in `warm`.
     """
     heads = [*(f"{size:,}" for size in sizes), "ratio"]
     sums = [

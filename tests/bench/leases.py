@@ -1,9 +1,9 @@
 # ruff: noqa: T201 (a table is what it prints)
-"""Simulates many gateways that share buckets by leases: `python -m tests.bench.leases`.
+"""Simulates many gateways that share quota buckets: `python -m tests.bench.leases`.
 
-Time is simulated, so a run takes seconds. It prints a table: how much was spent beyond what a bucket had, how many
-calls were refused while enough was left, and how many requests for each call reached the bank, which keeps the
-balances. README.md explains the table.
+A bank keeps the balances, and each gateway may spend a part of a balance for a time (a lease). Time is simulated, so a
+run takes seconds. It prints a table: how much was spent beyond what a bucket had, how many calls were refused while
+enough was left, and how many requests for each call reached the bank. README.md explains the table.
 """
 
 import argparse
@@ -32,7 +32,7 @@ RENEW_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Case:
-    """One run of a simulation."""
+    """The parameters of one simulation, in which gateways share one bucket."""
 
     name: str
     gateways: int
@@ -41,7 +41,7 @@ class Case:
     """Calls in a second, of all gateways together."""
     capacity: int
     refill: int = 0
-    """Amount that is added in a second."""
+    """Amount by which the bucket is refilled in a second."""
     seconds: float = 2.0
     """Mean duration of a call."""
     estimates: tuple = (1, 1)
@@ -57,17 +57,15 @@ class Result:
     begun: int = 0
     refused: int = 0
     wrongly: int = 0
-    """Number of calls that were refused although the unreserved amount at the bank and at all running gateways together
-    was large enough.
-    """
+    """Number of calls that were refused although enough was left: at the bank and at all running gateways together."""
     overshoot: int = 0
-    """The largest amount that calls had spent and reserved beyond what a single gateway would allow.
+    """The largest amount that was spent and reserved beyond the limit of a single gateway.
 
-    A single gateway allows the bucket's balance plus the cost of one call.
+    That limit is the bucket's balance plus the cost of one call.
     """
     requests: int = 0
     difference: int = 0
-    """The bank's balance at the end, minus the balance that a single gateway would have."""
+    """The balance at the end of the simulation, minus the balance that a single gateway would have."""
 
 
 @dataclass
@@ -87,7 +85,7 @@ class Simulation:
         self.single = LiveBucket(self.rule, case.capacity, 0, 0)
         """The bucket as a single gateway would have it."""
         self.unrecorded = 0
-        """Amount that calls have spent, and that the bank does not know yet."""
+        """Amount that ended calls have spent, but whose records have not reached the bank yet."""
 
     def _gateway(self, number):
         slices = Slices(clock=lambda: self.now / SECOND)
@@ -176,10 +174,11 @@ class Simulation:
         return None
 
     def _bank_left(self):
-        """Return the amount that calls may still reserve in the bucket.
+        """Return the amount of the bucket that is free for new calls, at all gateways together.
 
-        This is the bank's balance minus three amounts: the cost of ended calls whose records have not reached the bank,
-        the reservations of the calls in flight, and what killed gateways hold until their leases end.
+        From the balance at the bank, three amounts are subtracted: the costs of ended calls whose records have not
+        arrived, the reservations of calls in flight, and what killed gateways still hold because their leases have not
+        ended.
         """
         if NAME not in self.bank.buckets:
             return self.case.capacity

@@ -24,10 +24,10 @@ class Nowhere:
 
 
 async def cpu_us(groups, *, runs=RUNS, seconds=RUN_SECONDS):
-    """Return the median duration of a function, in microseconds, for each group of functions, after a warm-up.
+    """Return a dict from the name of each group to the time of one call of its functions in microseconds.
 
-    `groups` has a sequence of functions without arguments for each name of a group. The groups run alternately, so that
-    a change in the machine's speed affects all of them.
+    `groups` maps a name to functions without arguments. After a warm-up, the groups run alternately, so that a change
+    in the machine's speed affects all of them. The time is the median of `runs` runs.
     """
     laps, times = {}, {name: [] for name in groups}
     for name, steps in groups.items():

@@ -95,10 +95,10 @@ def build(path, count, days=DAYS, end=END):
 
 
 async def cursors(path):
-    """Return a dict from the name of a list to the query parameters for its second page, and from "far" to those for a
-    page far down the list of calls.
+    """Return a dict from a label to the query parameters of a later page of a list.
 
-    The parameters are "" for a list with a single page.
+    Most labels are names of lists, with the parameters of the second page ("" if the list has only one page). The label
+    "far" has the parameters of a page far down the list of calls.
     """
     store = SqliteStore(path)
     parameters = await second_pages(store)
@@ -124,9 +124,9 @@ async def second_pages(store):
 
 
 def lists(after):
-    """Return a dict from a label to the path of a list or of a single object in the API.
+    """Return a dict from a label to a path of the API: a list, or a single session or call.
 
-    `after` has the query parameters for the later pages of the lists (`cursors`).
+    `after` has the query parameters of the lists' later pages (`cursors`).
     """
     plain, user = "cc_00000007", quote(USERS[1])
     return {
@@ -156,10 +156,10 @@ def lists(after):
 
 
 def usage(end=END):
-    """Return a dict from a label to the path of a usage report.
+    """Return a dict from a label to the path of a usage report. `end` is the Unix time of the last call.
 
-    The reports are grouped by each of `GROUPS`, by each pair of them, and by hour. Others have the filters and days
-    that people usually request. `end` is the Unix time of the last call.
+    Some reports are grouped by each of `GROUPS`, by each pair of them, and by hour. The others have filters or ranges
+    of days that people often ask for.
     """
     day, week = rfc3339(end - 86_400)[:10], rfc3339(end - 7 * 86_400)[:10]
     last = rfc3339(end)[:10]

@@ -5,7 +5,7 @@ Run by hand: `python -m tests.bench.pages [FOLDER]`. The store in the folder is 
 The CPU time is that of the whole process: the event loop, the threads that read the store and render the page, and the
 client, which takes less than a millisecond for most pages. A block is the longest CPU time for which the thread of the
 loop worked without running other tasks. It is measured in requests of its own, because watching the loop takes some CPU
-time too. Garbage is collected as in the gateway that the command starts.
+time too. Python's garbage collector is set up as by `irisgate serve`.
 """
 
 import asyncio
@@ -131,13 +131,15 @@ FILTERED: Mapping[str, str] = {
     "api table by user": "/api/reports/table?by=user&sort=tokens&limit=200",
     "api errors": "/api/reports/errors",
 }
-"""Pages and answers with a filter, by name."""
+"""Paths of the pages and API answers that can be filtered, by name."""
 
 
 def plain(end, after):
-    """Return the pages and answers that are measured without a choice of time ranges: a dict from a label to a path.
+    """Return a dict from a label to the path of a page or API answer that is measured without filters and ranges of
+    time.
 
-    `end` is the Unix time of the last call. `after` has the query parameters for the later pages of lists.
+    `end` is the Unix time of the last call. `after` has the query parameters of the lists' later pages
+    (`million.cursors`).
     """
     call, session = f"req_{7:024x}", "cc_00000007"
     return {
@@ -219,7 +221,7 @@ async def cost(url, path, rounds=ROUNDS):
 
 @contextmanager
 def collecting_as_served():
-    """Let Python collect garbage as in the gateway that the command starts (`process/serve.py`)."""
+    """Set up Python's garbage collector as `irisgate serve` does (`process/serve.py`), and restore it at the end."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)

@@ -36,7 +36,7 @@ class Process:
 
     @property
     def pids(self):
-        """The ids of the process and its descendants, which share its session."""
+        """The ids of all processes in the process's session (setsid(2)): the process and its descendants."""
         names = (path.name for path in Path("/proc").iterdir())
         return sorted(pid for pid in map(int, filter(str.isdigit, names)) if _session(pid) == self.pid)
 
@@ -92,8 +92,9 @@ def on_processor(*numbers):
 
 
 def environment(folder, **more):
-    """Return the environment variables for a measured system, without those of the developer that would change its
-    behaviour.
+    """Return environment variables for a measured system: those of this process and `more`.
+
+    Variables that could change the system's behaviour, such as AWS credentials, are left out.
     """
     unwanted = ("AWS_", "XDG_", "STATE_", "OPENAI_", "PYTHONDONTWRITEBYTECODE")
     variables = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}

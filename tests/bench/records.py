@@ -25,7 +25,7 @@ from tests.helpers.records import NOON, record
 
 USERS, MODELS, SESSIONS = 50, 6, 400
 AHEAD = 1000
-"""Number of calls in flight."""
+"""Number of calls in flight: how many calls are sent after a call, before the record of this call is written."""
 TOGETHER, FLUSHED = (1, 16, 256), 512
 """The numbers of calls that wait for the disk at the same time, and the total number of calls in each measurement."""
 
@@ -45,7 +45,7 @@ def some(count):
 
 
 def sent(record):
-    """Return the line that the journal gets before a call is sent."""
+    """Return the entry that the journal gets before a call is sent to the provider."""
     same = {name: getattr(record, name) for name in SentCall.__struct_fields__ if hasattr(record, name)}
     return SentCall(**{**same, "chains": ((("daily:ada@example.com", "5000000000 5000000000/86400000000000"),),)})
 
@@ -86,8 +86,9 @@ def path(folder, calls):
 
 
 def behind(folder, calls):
-    """Let the store apply all records from the journal. Return two rates in records per second: by wall time and by CPU
-    time.
+    """Write the entries of `calls` to a journal, and let the store apply all of them.
+
+    Return two rates in records per second: by wall time and by CPU time.
     """
     store = SqliteStore(folder / "irisgate.db")
     journal = Journal(folder / "journal", configure(Nowhere()))

@@ -1,4 +1,4 @@
-"""Runs the cases: all systems of a case at the same time, measured in turn."""
+"""Runs the cases. All systems of a case run at the same time, but only one of them is measured at a time."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ class Figures:
     """The results of a run."""
 
     rows: dict[tuple[str, str], dict[str, list[float]]] = field(default_factory=dict)
-    """The figures of each round, by (title, unit) and column."""
+    """Maps (title of the case, unit) to a dict from a column to a list with one figure for each round."""
     added: dict[str, object] = field(default_factory=dict)
     """The results of `additions.py`, by title."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -71,9 +71,10 @@ async def run_case(case, wire, folder, figures, *, rounds, window_ms, until=inf)
 
 
 async def _started(case, wire, folder, figures, stack):
-    """Start the systems of a case, all at the same time. Return those lanes of the case whose system has started.
+    """Start the systems of a case, all at the same time.
 
-    A lane is a system with the request that is sent to it. A system may have several lanes, but is started only once.
+    A case has lanes: a lane is a system with the request that is sent to it. Return the lanes whose system has started.
+    A system may have several lanes, but is started only once.
     """
     systems = list(dict.fromkeys(lane.system for lane in case.lanes))
     starting = [_start(system, wire, folder / f"{case.name}-{at}", stack) for at, system in enumerate(systems)]
@@ -98,7 +99,7 @@ async def _start(system, wire, folder, stack):
 
 
 class _Peak:
-    """The largest memory of a process until `end` is called."""
+    """Watches the memory of a process until `end` is called, and keeps the largest value."""
 
     def __init__(self, process):
         self._task = asyncio.create_task(self._sample(process))

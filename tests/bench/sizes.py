@@ -1,8 +1,7 @@
-"""Configurations of any size, with as many models as grants, and callers for them.
+"""Configurations of any size, and callers for them. The size is the number of models, and also the number of grants.
 
-There are three ways in which the number of grants grows (`Setup.name`): one grant for each user, many grants that all
-apply to everyone, and many grants in the tailnet policy. Tailscaled returns the grants of the policy with the caller's
-identity.
+The grants have one of three arrangements (`Setup.name`): one grant for each user, all grants for everyone, or all
+grants in the tailnet policy. Tailscaled returns the grants in the policy with the caller's identity.
 """
 
 from dataclasses import dataclass, replace
@@ -26,13 +25,12 @@ from tests.helpers.gateway import CAP
 PROVIDERS = 10
 CALLERS = 8
 NAMED = 4
-"""Number of models that each caller calls in turn. They are evenly spread over all models of the configuration, and the
-`CALLERS` callers over all its users.
+"""Number of models that each caller calls in turn. These models are evenly spread over all models of the configuration.
 """
 IN_POLICY = 2
 """Number of callers whose grants are in the policy. Each of them has all grants of the policy."""
 IN_POLICY_AT = "100.64.1.0"
-"""Address of the first caller whose grants are in the policy."""
+"""Tailnet address of the first caller whose grants are in the policy. The addresses of the other callers follow."""
 HEADER = ("x-team", "research")
 EACH, EVERYONE, POLICY = "a user for each grant", "all grants for everyone", "all in the tailnet policy"
 
@@ -47,9 +45,7 @@ def login(number):
 
 
 def own(number):
-    """Return a glob that matches exactly one model. Its wildcard is in the name of the model, so that the glob must
-    really be matched as a pattern.
-    """
+    """Return a glob that matches only one model. It ends with a wildcard, so that it must be matched as a pattern."""
     provider, name = model(number)
     return f"{provider}/{name[:-1]}*"
 
@@ -87,8 +83,8 @@ def spread(count, size):
 class Setup:
     """A configuration, and callers. Each caller has two equal identity objects: one in `seen`, and one in `identities`.
 
-    The calls with `seen` fill the caches. The calls with `identities` are measured. They are like calls over new
-    connections, so a cache must find its entry for an object that is equal, but not the same.
+    Calls with `seen` fill the caches, and calls with `identities` are measured. So a cache must find its entry by an
+    equal object, as for a call over a new connection.
     """
 
     name: str
@@ -114,7 +110,7 @@ def new_call(runtime, plugin, identity, name):
 
 
 async def setups(size, sim, modes, request):
-    """Return a `Setup` for each way in which the number of grants grows (see the module's docstring).
+    """Return a `Setup` for each arrangement of the grants (see the module's docstring).
 
     `request` is a request to the listener with the identity mode `whois`.
     """
@@ -141,8 +137,8 @@ async def setups(size, sim, modes, request):
 
 
 async def in_policy(size, sim, modes, request):
-    """Return two sequences with the identities of the same callers in the same order. Each caller is identified over
-    two connections, and each sequence has the result of one.
+    """Return two sequences of identities. Each has the same callers in the same order, but the objects are not the
+    same, because each caller is identified twice, over two connections.
 
     Each caller has `size` capabilities in the tailnet policy.
     """

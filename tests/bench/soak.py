@@ -1,12 +1,13 @@
 """Measures whether memory grows over time: `python -m tests.bench.soak [--minutes N] [--calls N] [--rate N]`.
 
-- Every call is a new session, with texts, user agents and unknown members of its own. All API formats of clients are
-  used with all API formats of providers, with and without streaming.
+- Every call begins a new session, and has a text, a user agent and an unknown field that no other call has. All API
+  formats of clients are used with all API formats of providers, with and without streaming.
 - One call in 19 has a fault: the provider refuses, breaks off or stalls, or the client sends nonsense or leaves.
-- The gateway is a process of its own. Its resident memory and its descriptors are read twice a second. A line with
-  both, and with what takes memory in the process (`soak_probe.py`), is printed every `--every` seconds.
-- Tables with a bound, such as that of sessions, fill up during the first calls. The report has the slope of memory
-  after these calls, by least squares, whether there are as many records as calls, and how the largest tables grew.
+- The gateway is a process of its own. Its resident memory and its file descriptors are read twice a second. A line with
+  both is printed every `--every` seconds. The line also says what takes memory in the process (`soak_probe.py`).
+- Tables of limited size, such as that of sessions, fill up during the first calls. The report has the growth of memory
+  after these calls (by least squares) and the growth of the largest tables. It also says whether every call has a
+  record.
 """
 
 from __future__ import annotations
@@ -40,11 +41,10 @@ CLIENTS = 8
 """Number of clients that call at once."""
 SAMPLE_SECONDS = 0.5
 WARM_UP_CALLS = 40_000
-"""Number of calls before the growth of memory is measured. If it is more than half of all calls, half of all calls is
-used.
+"""Number of calls before the growth of memory is measured, but at most half of all calls.
 
-After this number of calls, all tables with a bound are full. The largest one, with 10,000 sessions, is full after
-25,000 calls. Later it grows by one more megabyte, when Python resizes it for the last time.
+After this number of calls, all tables of limited size are full. The largest one, with 10,000 sessions, is full after
+25,000 calls. Later it grows once more by a megabyte, when Python resizes it.
 """
 LISTED = 8
 """Number of tables, and of types of objects, that the report lists."""
@@ -99,7 +99,7 @@ class Figures:
     calls: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
     samples: list[tuple[int, float, float, int]] = field(default_factory=list)
-    """Number of calls, seconds since the start, resident megabytes, and open descriptors."""
+    """Tuples (number of calls, seconds since the start, resident megabytes, open file descriptors)."""
     records: int = 0
 
     is_counting: bool = False
@@ -116,7 +116,7 @@ class Figures:
 
     @property
     def warm(self):
-        """The samples after the warm-up."""
+        """The memory samples that were taken after the warm-up."""
         return [sample for sample in self.samples if sample[0] >= self.warm_up]
 
     def slope(self):

@@ -1,11 +1,11 @@
 """Runs the gateway, and counts what takes memory in its process: `python -m tests.bench.soak_probe serve ...`.
 
-A separate thread reads paths of files from standard input, one in each line. For each path, it appends a line of JSON
-with the counts to this file.
+A separate thread reads standard input. Each line is the path of a file, to which the thread appends the counts as a
+line of JSON.
 
-The objects are counted in a fork of the process, because counting in the process itself can break other threads. There,
-the list that `gc.get_objects` returns would refer to tuples that another thread is still building. The thread's
-`tuple(generator)` would then raise `SystemError` (gevent/gevent#1302).
+The objects are counted in a fork of the process. In the process itself, counting would break other threads: the list of
+`gc.get_objects` refers to tuples that another thread is still building. The `tuple(generator)` in that thread then
+raises `SystemError` (gevent/gevent#1302).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MIN_LENGTH = 100
 KINDS = 100
 """Number of types of objects that are listed: those with the most objects."""
 OWNERS = ("gateway", "aiohttp", "asyncio", "multidict", "prometheus_client", "structlog", "yarl")
-"""First parts of module names. Tables are listed only for objects whose class is in one of these packages."""
+"""Names of packages. The attributes of an object are listed only if its class is in one of these packages."""
 MAX_DESCRIPTOR = 4096
 """A number that is larger than all descriptors of a gateway in a soak test."""
 CONTAINERS = ("dict", "list", "set", "deque", "OrderedDict", "WeakSet", "WeakKeyDictionary", "SimpleQueue")
@@ -45,7 +45,9 @@ class _Mallinfo(ctypes.Structure):
 
 
 def allocated():
-    """Return the allocated memory in megabytes: glibc's pools (used and free), glibc's mappings, and SQLite."""
+    """Return a dict with allocated memory in megabytes: what glibc's malloc has handed out and has free, what it has
+    mapped separately, and what SQLite uses.
+    """
     library = ctypes.CDLL(None)
     library.mallinfo2.restype = _Mallinfo
     info = library.mallinfo2()
@@ -110,8 +112,8 @@ def counted():
 def write_counts(path):
     """Append a line with the counts to a file.
 
-    The objects are counted in a fork of a fork. A direct fork would be a child of the gateway, so its memory would be
-    added to that of the gateway.
+    The objects are counted in a fork of a fork, which is no child of the gateway. The memory of a child would be added
+    to that of the gateway.
     """
     sizes = {"threads": threading.active_count(), "blocks": sys.getallocatedblocks(), **allocated()}
     child = os.fork()

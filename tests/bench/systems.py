@@ -1,7 +1,7 @@
-"""The systems under test: the gateway with everything on, nginx, and a bare pass-through.
+"""The measured systems: the gateway, nginx, and a bare pass-through.
 
-The gateway identifies callers by a simulated tailscaled, applies grants, counts costs, charges a quota, and writes
-records, metrics and log lines.
+The gateway does everything that it can do for a call: it identifies the caller by a simulated tailscaled, applies
+grants, counts costs, charges a quota, and writes records, metrics and log lines.
 """
 
 import asyncio

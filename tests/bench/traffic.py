@@ -1,7 +1,7 @@
-"""Requests of the load client and replies of the upstream.
+"""Requests of the load client and replies of the upstream, in OpenAI's Chat Completions format and in Bedrock's
+Converse format.
 
-The shapes are those of OpenAI's Chat Completions and of Bedrock's Converse. A chunk has room for the time at which the
-upstream sends it.
+Each chunk of a streamed reply has a placeholder, which the upstream replaces by the time at which it sends the chunk.
 """
 
 import json
@@ -29,8 +29,8 @@ class Reply:
     chunk: bytes = b""
     tail: bytes = b""
     crc: tuple[int, int] = (0, 0)
-    """The bytes of a chunk that a CRC covers: the offset of the first byte, and the offset after the last byte, at
-    which the CRC begins. Both are 0 for a chunk without a CRC.
+    """The bytes of a chunk that a CRC-32 covers, as offsets (first byte, byte after the last one). The CRC follows
+    these bytes. Both offsets are 0 for a chunk without a CRC.
     """
 
     @property

@@ -31,13 +31,14 @@ CHUNKS = 100
 FEW = 8
 """Number of connections that are opened at the same time, to see how evenly they are spread over the workers."""
 SELF = 0
-"""The load client itself, in the list of processes whose CPU time it adds up."""
+"""Stands for the load client itself in a list of process ids. The load client adds up the CPU time of these processes.
+"""
 REQUESTS = {"calls": (Request(CHAT), 0), "streams of 100 chunks": (Request(CHAT_STREAM), CHUNKS)}
 
 
 @dataclass
 class Lane:
-    """A gateway, and its figures of all rounds."""
+    """A running gateway, and its figures."""
 
     system: object
     process: object
@@ -53,9 +54,7 @@ class Lane:
     """CPU time of the upstream and the load client, in microseconds for each call. There is one item for each round."""
 
     async def measure(self, running, request, chunks, window_ms):
-        """Let the clients send requests to the gateway for `window_ms` milliseconds, and add the results to the
-        figures.
-        """
+        """Measure one round of `window_ms` milliseconds, and add its figures to the lists."""
         await running.reply(REPLIES[request.provider_dialect], count=chunks)
         keeper = {self.process.pid}
         workers = set(self.process.pids) - keeper or keeper
@@ -86,8 +85,8 @@ def _spread(values, form="{:.2f}"):
 
 
 def _rows(one, many, count):
-    """Return the rows of the table. A row has a name, the figure with one process, the figure with workers, and their
-    ratio.
+    """Return the rows that compare one process (`one`) with `count` workers (`many`). A row has a name, both figures,
+    and their ratio.
     """
 
     def row(name, left, right, ratio=None):
@@ -129,8 +128,9 @@ async def _body(reader):
 
 
 async def measured(folder, programs, count, *, rounds=ROUNDS, window_ms=WINDOW_MS):
-    """Return the tables as text. `programs` is the folder of the compiled programs, and `count` the number of
-    workers.
+    """Compare one process with `count` workers, and return the tables as text.
+
+    `programs` is the folder of the compiled programs.
     """
     systems = gateway("one process", workers=1), gateway(f"{count} workers", workers=count)
     async with wire(programs, folder) as running, AsyncExitStack() as stack:

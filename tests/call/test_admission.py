@@ -1,5 +1,5 @@
-"""Tests of limits on calls and on the bytes of their bodies: refusals before the body is read, and release
-afterwards.
+"""Tests of limits on the number of calls, and on the bytes of their bodies. A call is refused before its body is read.
+An ended call no longer counts.
 """
 
 import asyncio

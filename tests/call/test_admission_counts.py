@@ -20,7 +20,7 @@ NO_PROVIDERS = SimpleNamespace(providers={}, metrics=SimpleNamespace(users=0))
 
 
 class Gauged:
-    """An `Admission`, with the metrics and the log to which it writes."""
+    """An `Admission` (the limits on calls), with the metrics and the log to which it writes."""
 
     def __init__(self, **limits):
         self.metrics = Metrics(NO_PROVIDERS)

@@ -1,4 +1,6 @@
-"""Tests of the names of client programs, which are read from request headers. Clients cannot add a metric label."""
+"""Tests of the names of client programs, which the gateway reads from request headers. An unknown program cannot add a
+metric label.
+"""
 
 import re
 

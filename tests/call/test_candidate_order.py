@@ -1,4 +1,6 @@
-"""Tests of the order in which providers are tried: strategies, and sessions that stay where their prompt is cached."""
+"""Tests of the order in which providers are tried: strategies, and sessions that stay with the provider that has cached
+their prompt.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,18 @@ SESSIONS = tuple[StickySession, ...]
 
 
 def offers(**changed: Mapping[str, Any]) -> list[Offer]:
-    """Return three offers (a model of a provider): the same model at the providers a, b and c."""
+    """Return the offers of one model at the providers a, b and c. An offer is a model of a provider.
+
+    `changed` has additional settings of a provider, by the provider's id.
+    """
     providers = {id_: Provider(id_, f"https://{id_}", (HAIKU,), **changed.get(id_, {})) for id_ in "abc"}
     return list(Catalog(Config(providers=providers)).offers)
 
 
 class Ordering:
-    """A `CandidateOrder`, and three offers of one model to put in order. A test sets the clock and the calls in
-    flight.
+    """A `CandidateOrder`, and the three offers that it sorts: one model at three providers.
+
+    Tests set the clock and the providers' numbers of calls in flight.
     """
 
     def __init__(self, **changed: Mapping[str, Any]) -> None:
@@ -161,12 +167,11 @@ def test_the_offers_of_the_highest_preference_come_first() -> None:
 
 
 def cache_read_share(strategy: Strategy, sticky: float) -> Decimal:
-    """Return the share of prompt tokens that are read from caches in a simulation with this strategy and this time, in
-    seconds, for which sessions stay with a provider (`sticky`).
+    """Return the share of prompt tokens that the providers read from their prompt caches, in a simulation.
 
-    Forty agents make twenty calls each. Each prompt of an agent has all tokens of the agent's previous prompt and 1000
-    new ones. Providers cache the prompts that they have read for five minutes. Other callers have calls in flight at
-    the providers. One call in fifty fails at the first provider.
+    `sticky` is the number of seconds for which a session stays with its provider. Forty agents make twenty calls each.
+    Each prompt repeats the agent's previous prompt and adds 1000 tokens. A provider caches a prompt for five minutes.
+    One call in fifty is served by the second provider in the order.
     """
     drawn = random.Random(16)
     ordering = Ordering()

@@ -1,4 +1,6 @@
-"""Tests of the capture of headers and bodies: bodies are cut and stored as text or base64, and secrets are removed."""
+"""Tests of the copies of headers and bodies that are stored with a call. Bodies are shortened, and stored as text or
+base64. Secrets are removed.
+"""
 
 import pytest
 
@@ -64,7 +66,7 @@ def test_a_long_header_takes_no_longer_than_its_length_asks_for(begins):
 
 
 def test_captured_header_names_are_lower_case_and_bytes_are_text():
-    """Check that header names are stored in lower case, and that bytes that are not valid text are replaced."""
+    """Check that header names are stored in lower case, and that each invalid byte of a value is replaced by "?"."""
     assert without_secrets({"User-Agent": "claude-cli/2", "x-odd": "a\udcffb"}) == {
         "user-agent": "claude-cli/2",
         "x-odd": "a?b",

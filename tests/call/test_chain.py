@@ -1,6 +1,7 @@
 """Tests of the middlewares through which every call runs (`CHAIN`).
 
-They cover the translation and metering of a stream, the measured time of an attempt, and the count of sent requests.
+They cover the translation of a stream and the reading of its usage, the measured time of an attempt, and the number of
+sent requests.
 """
 
 import asyncio
@@ -58,22 +59,22 @@ async def test_a_translated_stream_that_is_complete_has_the_translations_end():
 
 
 async def test_an_upstream_fault_follows_the_events_before_it():
-    """Check that a translation passes on the events before an error of the provider, and then the error."""
+    """Check that if a provider's stream breaks off, the client gets the events before the break, and then the error."""
     assert await translated(Batch([GOOD], CUT)) == [Batch([GOOD], CUT)]
     assert await translated(Batch((), CUT)) == [Batch([], CUT)]
 
 
 async def test_events_before_an_untranslatable_one_share_its_batch():
-    """Check that an event that cannot be translated ends its batch: the batch has the events before this event, and the
-    error.
-    """
+    """Check that if an event cannot be translated, its batch has only the events before it, and the error."""
     (batch,) = await translated(Batch([GOOD, BAD, GOOD]), Batch([GOOD]))
     assert batch.events == [GOOD]
     assert isinstance(batch.fault, BadFrame)
 
 
 async def test_an_unmeterable_event_ends_only_a_conversion():
-    """Check that an event which the meter (usage reader) cannot read ends a converted stream, but not a native one."""
+    """Check that an event whose usage cannot be read ends a translated stream, but not a stream that is passed on
+    unchanged.
+    """
     (batch,), delivered = await metered(Way.TRANSLATED, Batch([GOOD, BAD, GOOD]), Batch([GOOD]))
     assert (batch.events, type(batch.fault), delivered) == ([GOOD], BadFrame, 1)
     batches, delivered = await metered(Way.NATIVE, Batch([GOOD, BAD, GOOD]), Batch([GOOD], CUT))

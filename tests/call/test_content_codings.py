@@ -122,7 +122,9 @@ def test_the_limit_counts_decoded_bytes(name, pack):
 
 @packers
 def test_a_body_that_would_become_huge_is_refused_at_the_limit(name, pack):
-    """Check that decoding stops soon after the limit, as the number of slices and the peak of memory show."""
+    """Check that a body that would decode to 20 times the limit is refused after at most three steps of decoding. The
+    peak of memory must be below twice the limit.
+    """
     limit = 3 * content_codings.SLICE
     body = pack(bytes(20 * limit))
     decoding = content_codings.Decoding(body, [name.removeprefix("x-")], limit)
@@ -164,8 +166,9 @@ def test_a_zstd_window_above_the_codings_maximum_is_refused():
 
 @pytest.mark.parametrize("codings", [("gzip",), ("gzip", "gzip"), ("deflate", "gzip")])
 def test_a_body_is_decoded_in_slices_that_can_be_reserved(codings):
-    """Check that a body is decoded in small steps. Each step adds at most a fixed number of bytes, so memory can be
-    reserved before the next step.
+    """Check that each step of decoding a body adds at most a fixed number of bytes.
+
+    The gateway can therefore reserve the memory before each step.
     """
     body = bytes(5_000_000)
     for name in codings:

@@ -14,7 +14,10 @@ from gateway.contract.errors import GatewayError
 
 
 class Maker:
-    """A callable that makes a list, and counts its calls. It returns only after the event `may_end` is set."""
+    """A callable that returns the body of a list, and counts its calls in `made`.
+
+    If `waits` is true, a call returns only after the event `may_end` is set.
+    """
 
     def __init__(self, body=b"list", waits=False):
         self.made, self._body = 0, body

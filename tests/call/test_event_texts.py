@@ -1,4 +1,4 @@
-"""Tests of events in a stream that only continue a block: nothing but their text is read."""
+"""Tests of stream events that only continue a block. Of such an event, nothing but the text is read."""
 
 import json
 
@@ -26,7 +26,7 @@ PIECE = (End("thinking"), Place(("text",), block="answer"))
 def of_event(each):
     """Return the places of the texts in an event, as a plugin's function `places` does.
 
-    All events with a text get the same tuple. Each event without a text gets a new list.
+    Events with a text share one tuple object, which is made once. Each event without a text gets a new list.
     """
     return PIECE if "text" in each.data else [End("answer")]
 
@@ -36,9 +36,7 @@ def chunk(**data):
 
 
 def texts_after(first, places=of_event):
-    """Return an `EventTexts` that has read the event `first`, and has stored the block to which the text of `first`
-    belongs.
-    """
+    """Return an `EventTexts` (a reader of the texts in events) that has read the event `first` and stored its block."""
     texts = EventTexts(Hook("flagged", "places", "tests", places))
     items = texts.next(first)
     texts.remember(items[-1][0].path, Block("answer", "text"))
@@ -109,8 +107,8 @@ def test_most_events_of_each_dialect_only_continue_a_block(dialect):
 
 
 def counting(asked):
-    """Return a plugin function `places`, which returns the places of the texts in an event. It also appends each event
-    to the list `asked`.
+    """Return a plugin function `places`, which returns the places of the texts in an event. It appends each event to
+    the list `asked`.
     """
 
     def places(each):
@@ -121,9 +119,9 @@ def counting(asked):
 
 
 def continuing(asked):
-    """Return an `EventTexts` that has read two events. The events differ only in their text.
+    """Return an `EventTexts` (a reader of the texts in events) that has read two events. Only their texts differ.
 
-    The events for which it has called `places` are in the list `asked`.
+    `asked` then has the events for which the plugin function `places` was called.
     """
     texts = texts_after(Event("chunk", b'{"id":"i","text":"a","n":1}'), counting(asked))
     assert texts.next(Event("chunk", b'{"id":"i","text":"b","n":1}')) == "b"

@@ -41,7 +41,7 @@ class Holds:
 
 
 class Stars:
-    """A filter that replaces `secret` by stars in each piece of text."""
+    """A filter that replaces the word `secret` by `***`."""
 
     def text(self, _kind, piece, _last):
         return piece.replace("secret", "***")
@@ -64,7 +64,7 @@ class FailsLater:
 
 
 def opened(*objects, passes=True):
-    """Return the filters of one call, opened. If `passes` is true, a call continues even if a filter fails."""
+    """Return the opened filters of one call. If `passes` is true, the call continues even if a filter fails."""
     client = SimpleNamespace(close=lambda: None)
     filters = CallFilters("id", client, PluginReports(Metrics(Config()), configure(Lines())), AfterCalls())
     for made in objects:
@@ -84,7 +84,11 @@ async def batches(events):
 
 
 async def arrivals(places, events, *objects):
-    """Return the events that the filters pass on after each event that they get, and at the end of the stream."""
+    """Return a dict whose key is the number of events that the filters have read so far. The value is the data of the
+    events that they then pass on.
+
+    The end of the stream counts as one more event.
+    """
     stream = FilteredStream(opened(*objects), hook(places), ProcessPool(), Turns())
     come, left = 0, {}
 
@@ -114,7 +118,7 @@ def candidate(*parts, **more):
 
 
 def texts(events):
-    """Return all strings of the events' deltas, joined."""
+    """Return the strings in the deltas of all events, joined to one text."""
     return "".join(_strings([each["choices"][0]["delta"] for each in events]))
 
 

@@ -16,7 +16,7 @@ from tests.helpers.gateway import gate
 from tests.helpers.waiting import eventually
 
 KEYS = {"team-a": "sk-first-key-of-the-pool-0001", "team-b": "sk-second-key-of-the-pool-0002"}
-"""A dict from the name of each key in the configuration to the key."""
+"""The provider's keys, by their names in the configuration."""
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 REPLY = {
     "id": "c", "object": "chat.completion", "created": 1, "model": "gpt-4o",
@@ -25,7 +25,7 @@ REPLY = {
 
 
 class ByKey:
-    """A provider whose answers depend on the key."""
+    """A provider whose reply depends on the key in the request."""
 
     def __init__(self):
         self.faults = {}
@@ -51,7 +51,7 @@ class ByKey:
         return web.json_response(body, status=status, headers=headers)
 
     async def served(self, request, keys):
-        """Return a reply that repeats the keys, in one piece or as a stream that splits them."""
+        """Return a reply with the text `keys`. A streamed reply divides the text between two events."""
         if not (await request.json()).get("stream"):
             message = {"role": "assistant", "content": keys}
             return web.json_response({**REPLY, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
@@ -86,7 +86,11 @@ def pooled(url, **more):
 
 
 async def ask(gw, count=1, *, stream=False, **more):
-    """Make calls one after the other, each in a session of its own, and return their statuses."""
+    """Make `count` calls one after the other, and return the statuses of the replies. Each call has another prompt, so
+    each is in a new session.
+
+    Check also that no reply has a key.
+    """
     statuses = []
     for number in range(count):
         chat = {**CHAT, "messages": [{"role": "user", "content": f"hello {number} {more}"}], "stream": stream}

@@ -1,5 +1,5 @@
-"""Tests of the removal of keys from a provider's replies: every form and place of a key, and how long the search
-takes.
+"""Tests of removing the gateway's keys from a provider's replies: in every form of a key and every place of a reply,
+and in a short time.
 """
 
 import base64
@@ -45,7 +45,7 @@ def test_a_key_inside_base64_is_found_at_every_offset(before, encode):
 
 @given(st.binary(max_size=200), st.sampled_from(sorted(FORMS)))
 def test_no_form_is_left_in_any_bytes(noise, form):
-    """Check that a key is removed in every form, whatever bytes surround it."""
+    """Check that a key is removed in every form, such as escaped JSON, whatever bytes surround it."""
     data = noise + FORMS[form].encode() + noise
     assert FORMS[form].encode() not in Redaction((KEY,)).bytes(data)
 
@@ -114,7 +114,7 @@ def test_a_key_in_one_event_is_removed_and_the_frame_made_anew(escaped):
 def test_a_key_divided_between_two_events_is_removed(ping):
     """Check that a key is removed from a reply, wherever the key is split between two events.
 
-    Only a first part that is too short to be recognised as the beginning of a key may remain.
+    The first event may keep the key's beginning only if it is too short to be recognised as part of a key.
     """
     for cut in range(1, len(KEY)):
         first, last = events_of([f"It is {KEY[:cut]}", f"{KEY[cut:]}."])

@@ -15,7 +15,9 @@ from tests.helpers.stages import through
 
 
 async def batches_of(places, batches, *objects):
-    """Return the batches of events that the client gets if the provider sends `batches`. The filters are `objects`."""
+    """Return the batches of events that the client gets if the provider sends `batches` and the call has the filters
+    `objects`.
+    """
     stage = FilteredStream(opened(*objects), hook(places), POOL, Turns())
     return [batch async for batch in through(stage, batches)]
 

@@ -1,4 +1,4 @@
-"""Tests of filters with large requests and texts: which thread runs a method, and what the filter's result becomes."""
+"""Tests of filters with large requests and texts: in which thread a method runs, and how its result is used."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.helpers.gateway import POOL, built_in
 from tests.helpers.waiting import eventually
 
 LARGE = 5_000
-"""Number of messages of a large request."""
+"""Number of chat messages in a large request."""
 
 
 def request_of(count, content="say x"):
@@ -32,7 +32,7 @@ def request_of(count, content="say x"):
 
 
 class Filters:
-    """The filters of one call. Each function in `methods` becomes the method `request` of one filter."""
+    """The filters of one call: one filter for each function in `methods`, which is the filter's method `request`."""
 
     def __init__(self, *methods, passes=False):
         self.call = opened(*(SimpleNamespace(request=method) for method in methods), passes=passes)

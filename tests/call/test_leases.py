@@ -1,4 +1,5 @@
-"""Tests of the requests that a gateway sends to the bank, which keeps the balances of shared quotas.
+"""Tests of the requests that a gateway sends to the quota bank. The bank keeps the quota balances that several gateways
+share.
 
 The bank of the tests is in memory, and can be made unreachable.
 """
@@ -33,7 +34,7 @@ LIMIT = Rule("limit", 60, kind="requests")
 
 
 class Bank:
-    """A gateway's client of the quota bank. While `fault` is set, requests raise it instead of returning an answer."""
+    """A gateway's connection to the quota bank. While `fault` is set, each request raises this exception."""
 
     name, needs_reports = "the database", True
 
@@ -66,7 +67,7 @@ class Bank:
 
 class Journal:
     async def flush(self):
-        """Do nothing. In these tests, the quota bank has each record at once, so there are no records to wait for."""
+        """Do nothing, because the quota bank of these tests gets each record at once."""
 
 
 class Gateway:
@@ -79,7 +80,7 @@ class Gateway:
         return await self.leases.reserve(partial(self.quotas.reserve, [Claim(rule.name, rule, amount)]))
 
     async def call(self, rule):
-        """Make one request that is charged to a rate limit."""
+        """Make a call that counts as one request of a rate limit."""
         held = await self.reserve(1, rule)
         self.quotas.charge(held, [(Bucket("requests", rule.name),)], Settlement(requests=1))
 
@@ -199,7 +200,7 @@ async def test_a_replaced_process_spends_nothing_more(opened, memory):
 
 
 def reported(gateway):
-    """Return the charges to the rate limit in the last request that reported them to the quota bank."""
+    """Return how much of the rate limit was spent, as the gateway last reported it to the quota bank."""
     return [ask.spent for asks in gateway.bank.asks for ask in asks if ask.bucket == "limit"][-1]
 
 
@@ -250,10 +251,10 @@ async def test_a_refused_call_leaves_nothing_that_waits(opened, memory):
 
 
 async def test_first_calls_of_many_callers_at_the_same_time_are_all_served(opened):
-    """Check that ten callers can begin their first calls at the same time, each with a new bucket.
+    """Check that ten callers can begin their first calls at the same time. Each call is charged to a new bucket, which
+    is full.
 
-    The gateway usually drops full buckets from memory. A new bucket is full too, but must not be dropped while its call
-    waits for the bank's answer.
+    The gateway drops full buckets from memory. It must keep such a bucket while a call waits for the bank's answer.
     """
     gateway = await opened()
     rules = [Rule(f"user{number}", 100) for number in range(10)]
@@ -261,7 +262,9 @@ async def test_first_calls_of_many_callers_at_the_same_time_are_all_served(opene
 
 
 async def test_what_a_call_was_granted_is_not_given_back_before_it_is_reserved(opened, monkeypatch):
-    """Check that calls are served by their first request to the bank, although the gateway gives everything back."""
+    """Check that 20 calls get their amounts, although the bank demands unused amounts back at each of the gateway's
+    requests.
+    """
     monkeypatch.setattr(leases_module, "ROUNDS", 2)
     gateway = await opened()
     gateway.leases.give_back()
@@ -281,7 +284,9 @@ async def test_what_a_call_was_granted_is_not_given_back_before_it_is_reserved(o
 
 
 async def test_a_call_of_several_buckets_keeps_what_it_was_granted_of_each(opened):
-    """Check that a call gets amounts of three buckets, although the gateway gives everything back at each request."""
+    """Check that a call that is charged to three buckets gets an amount of each, although the bank demands unused
+    amounts back at each of the gateway's requests.
+    """
     gateway = await opened()
     gateway.leases.give_back()
     exchange = gateway.bank.exchange
@@ -353,7 +358,9 @@ async def wait_for_calls(gateway, calls):
 
 
 async def begin_hanging(gateway):
-    """Begin a call whose request to the quota bank hangs. Return the call, and an event that lets the bank answer."""
+    """Begin a call whose request to the quota bank hangs. Return the call's task, and an event. The bank answers when
+    this event is set.
+    """
     release = hanging(gateway)
     hung = gateway.bank.exchange
     first = asyncio.create_task(gateway.reserve(10))
@@ -394,9 +401,9 @@ async def test_a_process_that_ends_refuses_calls(opened, monkeypatch):
 
 
 async def refused_once(gateway, event):
-    """Check that the gateway refuses a call while the quota bank cannot be reached, and logs `event` once.
+    """Check that the gateway refuses a call while the quota bank cannot be reached, and that it logs `event` once.
 
-    Then let the bank answer again, and check that a call is served.
+    Then make the bank reachable, and check that a call is served.
     """
     with pytest.raises(Refused):
         await gateway.reserve(1)
@@ -459,10 +466,9 @@ async def test_nothing_is_requested_for_cancelled_calls(opened):
 
 
 async def test_a_charge_while_a_process_registers_again_counts_as_spent(opened, memory):
-    """Check that a charge counts as spent even if the gateway asks the bank for a new lease in the meantime.
+    """Check that a charge counts as spent even if it comes while the gateway is asking the bank for a new lease.
 
-    The gateway has lost its lease, and asks for a new one. Before the answer arrives, a call ends and is charged. If
-    the gateway did not count this charge, it would have more left than the bank has granted.
+    If it did not count, the gateway could spend this amount twice.
     """
     gateway = await opened()
     held = await gateway.reserve(30)

@@ -34,17 +34,17 @@ from tests.helpers.waiting import eventually
 
 KEY = Bucket("money", "all")
 WAITS = (3600.0,) * 4
-"""Seconds that a refused call waits before it asks the bank again, for each of its four repetitions.
+"""Seconds before each of the four times that a refused call asks the bank again.
 
-No test takes so long. So a call succeeds only if the worker is told earlier that it should ask again.
+They are longer than any test. So such a call succeeds only if its worker is told to ask again earlier.
 """
 
 
 class NotifyingBank(Bank):
-    """A quota bank that notifies gateways as the real one does.
+    """A quota bank that sends notifications, as the real one does.
 
-    If a bucket has too little left for a request because gateways hold parts of it, all gateways are told to give back
-    what they do not need.
+    If it refuses a request although gateways hold enough of the bucket, it tells all gateways to give back what they do
+    not need.
     """
 
     def __init__(self, memory, name, gateways):
@@ -61,8 +61,8 @@ class NotifyingBank(Bank):
 
 
 class KeeperBank:
-    """The quota bank of one worker. Its requests are answered by the main process of the worker's gateway, which lends
-    parts of its own balances.
+    """The object through which a worker asks for quota amounts. It passes the requests on to the gateway's main
+    process, which lends parts of its own amounts.
     """
 
     name, needs_reports = "the gateway's main process", False
@@ -95,9 +95,7 @@ class Worker:
         return await self.leases.reserve(partial(self.quotas.reserve, [Claim(rule.name, rule, amount)]))
 
     async def call(self, amount, rule=RULE):
-        """Make a call. Its charge reaches the worker's main process, and then the quota bank, a moment after the call
-        has ended.
-        """
+        """Make a call. Then report its charge to the worker's main process, and a moment later to the quota bank."""
         held = await self.reserve(amount, rule)
         await asyncio.sleep(0.001)
         bucket, kind = Bucket(rule.kind, rule.name), {"money": "money"}.get(rule.kind, "requests")
@@ -110,9 +108,9 @@ class Worker:
             self.gateway.bank.memory.record(self.gateway.name, {rule.name: amount}, monotonic_ns())
 
     async def insist(self, amount, rule=RULE):
-        """Make a call. Repeat it while it is refused only because other calls have reserved the rest of the balance.
+        """Make a call, and repeat it while other calls have reserved the rest of the balance.
 
-        Return False if the balance is used up, and True if the call was served.
+        Return True if the call was served, and False if the balance is used up.
         """
         while True:
             try:
@@ -165,7 +163,9 @@ async def two():
 
 
 async def race(gateways, amounts, rule=RULE):
-    """Make calls of these amounts at all workers, at the same time. Return the sum of those that were not refused."""
+    """Make calls that cost these amounts, all at the same time, at each worker in turn. Return the sum of the amounts
+    of the calls that were served.
+    """
     workers = [worker for gateway in gateways for worker in gateway.workers.values()]
     begun = await asyncio.gather(*(workers[place % 4].insist(one, rule) for place, one in enumerate(amounts)))
     return sum(amount for amount, is_ok in zip(amounts, begun, strict=True) if is_ok)
@@ -188,10 +188,9 @@ async def test_a_bucket_is_overdrawn_by_one_call_at_most(two, seed):
 
 
 async def test_a_worker_gets_slices_of_many_new_buckets_at_once(two):
-    """Check that a worker gets parts of ten new buckets in one request.
+    """Check that a worker gets amounts of ten new buckets in one request. A new bucket is full.
 
-    The main process usually drops full buckets from memory. A new bucket is full too, but must not be dropped while the
-    main process asks the bank for its balance.
+    The main process drops full buckets from memory. It must keep such a bucket while it asks the bank for the balance.
     """
     gateway, _ = two
     rules = [Rule(f"user{number}", 100) for number in range(10)]

@@ -1,5 +1,6 @@
-"""Tests of the advice in errors about a Bedrock model: clients are told where they can call the model. Streamed and
-unstreamed replies of every API format are tried.
+"""Tests of errors about Bedrock models. The error tells the client by which API it can call the model.
+
+Errors of every API format are tried, for streamed and other calls.
 """
 
 import json
@@ -59,7 +60,7 @@ def providers(upstream, other, flag):
 
 
 async def refused(gw, client, *, stream):
-    """Return the status, the headers and the decoded body of the reply to a call."""
+    """Make a call that must be refused. Return the status, the headers and the decoded body of the reply."""
     path, body = CLIENTS[client][2:] if stream else CLIENTS[client][:2]
     reply = await gw.post(path, {**body, "model": f"us/{BASE}"} if client in BODIES else body)
     return reply.status, reply.headers, json.loads(await reply.read())

@@ -130,15 +130,15 @@ NOT_IN_CALLS = {
     "Translator.samples",
     "Observer.seen_event",
 }
-"""Hooks that are not called during a client's call. All of them except `Observer.seen_event` are called when plugins or
-a configuration are checked.
+"""Hooks that are not called during a client's call.
 
-`Observer.seen_event` is called for events that are not calls (`tests/telemetry/test_observers.py`).
+`Observer.seen_event` is called for events that are not calls (`tests/telemetry/test_observers.py`). The others are
+called when plugins or a configuration are checked.
 """
 
 
 class Calls:
-    """The calls of hooks in their order, as pairs of the hook and the plugin that has it."""
+    """The recorded calls of hooks, in order. Each is a pair of the hook and the plugin that has it."""
 
     def __init__(self, folder):
         self._folder = str(folder)
@@ -173,7 +173,7 @@ async def answer(request):
 
 @pytest.fixture
 async def running(tmp_path):
-    """Yield a gateway with the plugins, and the calls of their hooks."""
+    """Yield a gateway with the plugins, and the recorded calls of their hooks."""
     folder = tmp_path / "plugins"
     folder.mkdir()
     for name, source in PLUGINS.items():
@@ -193,8 +193,10 @@ async def running(tmp_path):
 
 
 def on_page(*titles):
-    """Return the hooks in the tables of `plugins/reference.md` with these titles, except hooks that run only after
-    errors.
+    """Return the hooks of the tables in `plugins/reference.md` with these titles, as pairs of the hook and the plugin
+    that has it.
+
+    Hooks that run only after errors are left out.
     """
     after_errors = {"Flag.retry", "Flag.advice"}
     return [(step.hook, step.whose) for title in titles for step in STEPS[title] if step.hook not in after_errors]

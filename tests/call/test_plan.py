@@ -1,5 +1,6 @@
-"""Tests of plans (decisions that several calls share): which calls share a plan, and that no plan is used after a
-change of the data from which it was made.
+"""Tests of plans. A plan is a cached decision that several calls share.
+
+The tests check which calls share a plan, and that a plan is dropped when the data changes from which it was made.
 """
 
 import json
@@ -88,9 +89,8 @@ async def test_each_caller_is_charged_in_buckets_of_its_own():
 
 
 async def test_quotas_with_new_rules_replace_those_of_a_plan():
-    """Check that a call reserves by a quota's present rules, even if its plan was made from older rules of the quota.
-
-    A plan is a cached decision about calls.
+    """Check that a call reserves by a quota's present rules, even if its plan (a cached decision) was made from older
+    rules.
     """
     made = ready(CHARGED, quotas=QUOTAS)
     quotas = Quotas(keep=lambda _: None)

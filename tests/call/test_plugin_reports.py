@@ -1,4 +1,4 @@
-"""Tests of the reports of hooks that block the event loop for too long."""
+"""Tests of the reports about plugin hooks that block the event loop for too long."""
 
 from gateway.call import plugin_reports
 from gateway.call.plugin_reports import PluginReports

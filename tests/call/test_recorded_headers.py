@@ -1,4 +1,6 @@
-"""Tests of values of recorded headers: joined, cleaned, cut, and without secrets."""
+"""Tests of the recorded values of request headers. The values of a repeated header become a list. A value is made
+printable, shortened, and freed of secrets.
+"""
 
 import pytest
 from hypothesis import given
@@ -15,8 +17,8 @@ NAMES = ("x-team", "x-project")
 
 
 class Ready:
-    """A replacement for `Runtime` with the two fields that decide which headers are recorded: the names of the headers,
-    and the grants. Ada has a role, and Bob has none.
+    """A stand-in for `Runtime`, which has only the names of the headers to record, and the grants. Ada has a role, and
+    Bob has none. Headers are recorded for callers with a role.
     """
 
     def __init__(self, names=NAMES):

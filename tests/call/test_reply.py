@@ -1,4 +1,4 @@
-"""Tests of the bytes of replies that are written without aiohttp's responses."""
+"""Tests of replies that the gateway writes as bytes itself, without aiohttp's response classes."""
 
 from email.utils import parsedate_to_datetime
 from time import time

@@ -1,6 +1,4 @@
-"""Tests of the retry budget: the number of further requests that are allowed after failures depends on the recent
-calls.
-"""
+"""Tests of the retry budget. It limits the number of retries after failures, depending on the number of recent calls."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,9 +67,8 @@ def test_calls_and_requests_are_forgotten_after_the_window():
 def test_no_window_has_more_than_its_share(steps, share):
     """Check that the retry budget never allows too many retries (requests after a failed first one).
 
-    The retries in a window of time must not exceed `ALWAYS`, or `share` times the number of calls in this window if
-    this is larger. Calls leave the window as time passes, so the test compares the numbers only at moments at which a
-    retry was allowed.
+    Whenever a retry is allowed, the number of retries in the last `WINDOW_SECONDS` must be at most `ALWAYS`, or `share`
+    times the number of calls in this time if that is more.
     """
     clock = Clock()
     budget = RetryBudget(clock)

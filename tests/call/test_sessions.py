@@ -1,4 +1,4 @@
-"""Tests of session ids. An id comes from the client's headers, or from the beginning of the chat.
+"""Tests of session ids. An id comes from the client's request, or is computed from the beginning of the chat.
 
 No caller ever gets the session of another caller.
 """

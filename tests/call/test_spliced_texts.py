@@ -23,7 +23,7 @@ WRITTEN = st.tuples(st.booleans(), st.sampled_from([(",", ":"), (", ", ": "), ("
 
 
 def paths(value, path=()):
-    """Yield the paths of all strings in a value."""
+    """Yield the path of each string in a JSON value, as a tuple of keys and indexes."""
     if isinstance(value, str):
         yield path
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()

@@ -34,9 +34,8 @@ async def parts(tmp_path):
 
 
 async def read(parts, *lines):
-    """Write these lines to a worker's journal, and let the main process read all of them.
-
-    The main process reads them from the beginning, as after a restart. It may have read some of them before.
+    """Write these lines to a worker's journal, and wait until the main process has read the journal from its beginning,
+    as after a restart.
     """
     with closing(Journal(parts.spools.folder(SPOOL), parts.log)) as spool:
         for line in lines:

@@ -1,7 +1,7 @@
 """Tests of the stages through which the events of a stream pass, such as a translation.
 
-Events come in batches. The tests check which batches a stage passes on at once, for which batches the caller must wait,
-and what happens after an error.
+Events come in batches. The tests check which batches a stage passes on at once, which batches it delays, and what
+happens after an error.
 """
 
 from gateway.call.responses import Batch, Stage, Stream
@@ -21,8 +21,8 @@ def names(batches):
 
 
 class Pushed:
-    """A source of batches. It offers each batch to the function `take`. If `take` returns False, the source yields the
-    batch instead.
+    """A source of batches. It gives each batch to the function `take`, and yields the batch only if `take` returns
+    False.
     """
 
     def __init__(self, *batches):
@@ -35,8 +35,8 @@ class Pushed:
 
 
 class Waits(Stage):
-    """A stage that waits before it passes on an event named `slow`, fails at an event `bad`, and drops an event
-    `gone`.
+    """A stage that fails at an event `bad`, drops an event `gone`, and passes on two batches in place of an event
+    `slow`.
     """
 
     def __init__(self):
@@ -65,10 +65,10 @@ class Waits(Stage):
 
 
 async def run(source, *stages, takes=lambda _: True):
-    """Run a stream through stages. Return three values: the batches that `sink` has taken, the batches that the stream
-    yielded to its caller, and the error of the last yielded batch.
+    """Run a stream through stages. Return a tuple of three values.
 
-    Each returned batch is a list with the names of its events.
+    They are the batches that the function `sink` took, the batches that the stream yielded to its caller, and the error
+    of the last yielded batch. Each batch is given as the list of its events' names.
     """
     staged = Staged(Stream(200, {}, source, stages))
     written, pulled = [], []
@@ -86,8 +86,8 @@ async def run(source, *stages, takes=lambda _: True):
 
 
 async def test_only_the_first_batch_is_pulled_of_a_usual_stream():
-    """Check that the caller awaits only the first batch of a stream, before the response begins. Each later batch is
-    given to `sink` when it arrives.
+    """Check that the caller of a stream awaits only the first batch. Each later batch is given to the function `sink`
+    when it arrives.
     """
     written, pulled, fault = await run(Pushed(batch("a"), batch("b"), batch("c")), Stage())
     assert (written, pulled, fault) == ([["b"], ["c"]], [["a"]], None)
@@ -111,10 +111,9 @@ async def test_a_sink_that_does_not_take_a_batch_gets_no_other_before_it():
 
 
 async def test_a_stage_that_fails_ends_the_stream():
-    """Check that after an error, no later batch is passed on, and no stage's `close` is called.
+    """Check that after an error, no later batch is passed on, and no stage's method `close` is called.
 
-    The error is tried in the first batch, which the caller awaits, and in a later batch, which is given to `sink` when
-    it arrives.
+    The error is tried in the first batch and in a later one.
     """
     for batches in ((batch("bad"), batch("b")), (batch("a"), batch("bad"), batch("b"))):
         stage = Waits()

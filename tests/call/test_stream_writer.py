@@ -10,9 +10,7 @@ from gateway.call.stream_writer import StreamWriter
 
 
 class Client:
-    """The object through which the stream's writer writes to a client. The client reads `takes` writes, and nothing
-    more.
-    """
+    """The connection to a client that accepts `takes` writes. The next write never returns."""
 
     def __init__(self, takes):
         self.takes = takes

@@ -1,4 +1,4 @@
-"""Tests of how streams share the event loop: in each iteration, they work for a limited total time."""
+"""Tests of how streams share the event loop: all streams together work only for a limited time in each iteration."""
 
 import asyncio
 from collections import Counter
@@ -6,13 +6,11 @@ from collections import Counter
 from gateway.call.turns import MAX_WAKES, SLICE_SECONDS, Turns
 
 PIECE = SLICE_SECONDS / 5
-"""Seconds by which a piece of work advances the clock of these tests."""
+"""Seconds that each piece of work takes, by the clock of these tests."""
 
 
 class Work:
-    """Streams that always have more work. Their clock advances by `PIECE` with each piece of work, and otherwise stands
-    still.
-    """
+    """Streams with endless work, and a clock. Each piece of work advances the clock by `PIECE`, and nothing else does."""
 
     def __init__(self):
         self.now = 0.0
@@ -26,7 +24,7 @@ class Work:
             self.done[name] += 1
 
     async def iterations(self, count):
-        """Return the number of pieces of work in each iteration of the event loop."""
+        """Return a list with the number of pieces of work in each of the next `count` iterations of the event loop."""
         pieces = []
         for _ in range(count):
             before = self.done.total()
@@ -75,7 +73,7 @@ async def test_a_stream_that_is_left_gives_its_turn_to_others():
 
 
 async def test_a_stream_alone_waits_for_no_turn():
-    """Check that a stream whose work fits into one iteration does its work without a pause."""
+    """Check that a single stream is not interrupted if its work fits into one iteration of the event loop."""
     work = Work()
     others = asyncio.create_task(work.iterations(1))
     await work.stream("alone", 4)

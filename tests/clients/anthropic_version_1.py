@@ -35,9 +35,9 @@ def tool_loop(client, answer):
 
 
 def refused(client, answer, prompt, **given):
-    """Return the class and status of the error that the SDK raises, or [] if it raises none.
+    """Make a call that must fail. Return the class and the status of the SDK's error, or [] if the call succeeds.
 
-    The error is due to the scenario that `prompt` selects, or to an unknown model that `given` names.
+    `prompt` selects the provider's error, or `given` names an unknown model.
     """
     try:
         answer(client, messages=[{"role": "user", "content": prompt}], **given)

@@ -1,4 +1,4 @@
-"""boto3 with the settings of `deploy/clients.md`, for the tests of native and of translated conversions."""
+"""boto3 clients with the settings of `deploy/clients.md`, for the tests of native and of translated conversions."""
 
 import asyncio
 import json
@@ -70,7 +70,7 @@ async def invoke_stream(client, body, model=HAIKU):
 
 
 def message_of(events):
-    """Return the message in a Converse stream, with its stop reason and usage."""
+    """Return (message, stop reason, usage), assembled from the events of a Converse stream."""
     blocks, stop, usage = {}, None, None
     for event in events:
         ((kind, data),) = event.items()

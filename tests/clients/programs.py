@@ -54,7 +54,7 @@ class Program:
 
 
 def npm(name, folder, kind=Program, **environ):
-    """Return a program of npm that runs in the new folders `home` and `work` below `folder`.
+    """Return a program that npm has installed. It runs in the new folders `home` and `work` below `folder`.
 
     The test is skipped if the program is not installed.
     """

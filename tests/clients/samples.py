@@ -1,4 +1,4 @@
-"""Prompts, tools and replies for the tests of clients, and the check of the requests that reach the provider."""
+"""Prompts, tools and replies for the tests of clients, and a function that checks the requests that reach the provider."""
 
 import base64
 import shutil
@@ -17,8 +17,8 @@ SAID = "Hello from a simulated model."
 PLAIN = scenarios.NAMED["text"]
 """A reply with the text `SAID` in four deltas, with 12 tokens of input and 7 of output."""
 CACHED = scenarios.NAMED["cached"]
-"""The same reply as `PLAIN`, with other token counts: 3 of input, 1000 read from the cache, 200 written for 5 minutes
-and 50 for an hour, and 7 of output.
+"""The same reply as `PLAIN`, with other token counts: 3 input tokens, 1000 read from the cache, 200 written to the
+cache for 5 minutes and 50 for an hour, and 7 output tokens.
 """
 
 PNG = base64.b64decode(
@@ -29,13 +29,13 @@ PNG_BASE64 = base64.b64encode(PNG).decode()
 
 CITIES = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS = {"get_weather": "The weather of a city.", "get_time": "The local time of a city."}
-"""Descriptions of two tools, by their names. The input of each tool is a city."""
+"""Descriptions of two tools, by their names. Each tool takes a city."""
 TWO_CALLS = scenarios.tools(
     Tool("get_weather", {"city": "Zürich"}), Tool("get_time", {"city": "Tokyo"}), before="Let me look."
 )
 RESULTS = {"get_weather": "Sunny, 21 °C", "get_time": "09:41"}
 SAID_OF_THE_RESULTS = "The tool said: Sunny, 21 °C 09:41"
-"""The reply of the simulated model to the results of the tools. It repeats the results."""
+"""The text with which the simulated model answers the results of both tools. It repeats the results."""
 
 THOUGHT = "Six times seven is forty-two."
 THINKING = scenarios.thinking(THOUGHT, "Let me", " check.", calls=(Tool("get_time", {"city": "Tokyo"}),))
@@ -50,8 +50,8 @@ def check_upstream(simulated):
 
 
 def program(name, *below):
-    """Return the path of a program. It is searched for in PATH, and then in the folder .tools of `.ci/run`, where
-    `below` names its subfolders.
+    """Return the path of a program, which is in PATH or in the folder .tools of `.ci/run`. `below` names the subfolders
+    of .tools.
 
     Skip the test if the program is not installed.
     """

@@ -39,8 +39,8 @@ PROVIDERS = {
     "openai's chat": ("createOpenAI", "chat", "openai_chat"),
     "compatible": ("createOpenAICompatible", "", "openai_chat"),
 }
-"""Maps each provider of the SDK to the function that creates it, the method that selects a model ("" for none), and the
-compatibility flag.
+"""The code for each provider of the SDK: the function that creates the provider, the method that selects a model (""
+for none), and the compatibility flag.
 """
 OPERATIONS = {
     "bedrock_model_invoke": ("invoke", "invoke-with-response-stream"),
@@ -57,7 +57,7 @@ out."""
 conversions = pytest.mark.parametrize("flag", OPERATIONS, ids=["InvokeModel", "Converse"])
 over_converse = pytest.mark.parametrize("flag", ["bedrock_converse"], ids=["Converse"])
 ANSWER = Scenario()
-"""The simulated model's default reply, which repeats the results of tools."""
+"""The simulated model's default reply. If the request has results of tools, the reply repeats them."""
 
 
 @pytest.fixture

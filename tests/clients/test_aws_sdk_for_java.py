@@ -26,7 +26,7 @@ ASYNCHRONOUS = ("http2", "http1")
 `http2` is the client of `deploy/clients.md`. `http1` is a client with HTTP/1.1 and a bearer key.
 """
 SYNCHRONOUS = ("apache", "java.net")
-"""The names of two synchronous clients in the output of `java/Bedrock.java`.
+"""The names that `java/Bedrock.java` prints for its two synchronous clients.
 
 `apache` is the client of `deploy/clients.md`. `java.net` is a client with Java's own HTTP client and a bearer key.
 """

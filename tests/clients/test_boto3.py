@@ -146,7 +146,7 @@ async def test_the_granted_models_are_listed_as_inference_profiles(gw):
 
 
 async def test_a_profile_tells_its_model(tmp_path, bedrock_sim):
-    """Check the members from which LangChain and Claude Code learn the model behind a profile."""
+    """Check the fields of an inference profile from which LangChain and Claude Code learn the profile's model."""
     entry = bedrock(bedrock_sim.url, models=[HAIKU, ARN, SYSTEM_ARN, OPAQUE_ARN], base_models={ARN: SONNET})
     async with gate(tmp_path, {"bedrock": entry}) as gw:
         client = connect(gw.url + "/bedrock", "bedrock")

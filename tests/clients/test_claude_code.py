@@ -1,5 +1,4 @@
-"""Tests of Claude Code with the settings of `deploy/clients.md`. Depending on the settings, it uses Bedrock's API or
-Anthropic's.
+"""Tests of Claude Code with the settings of `deploy/clients.md`, some for Bedrock's API and some for Anthropic's.
 
 The tests check the requests that the provider gets.
 """
@@ -141,7 +140,7 @@ async def test_in_native_mode_what_bedrock_lacks_is_named(hello):
 
 
 def two_files(folder):
-    """Create two files, and return the calls of Claude Code's read tool for them."""
+    """Create two files, and return the tool calls with which Claude Code reads them."""
     files = {"colour.txt": "turquoise\n", "shape.txt": "hexagon\n"}
     for name, text in files.items():
         (folder / name).write_text(text)
@@ -163,11 +162,10 @@ async def test_two_tools_are_run_and_their_results_come_back(claude, gw, bedrock
 
 
 async def test_in_native_mode_thinking_comes_back_with_the_results(claude, gw, bedrock_sim):
-    """Check that Claude Code sends thinking back in native mode.
+    """Check that in native mode, Claude Code sends a reply's thinking back together with the results of the tools.
 
-    In Bedrock mode it loses the thinking, even without a gateway. Claude Code 2.1.197 keeps the thinking of a reply
-    only if the reply names the model that was asked for, and Bedrock's replies name the model without prefix and
-    version.
+    Claude Code 2.1.197 keeps thinking only if the reply names the requested model. In Bedrock mode, it loses the
+    thinking even without a gateway, because Bedrock's replies name the model without prefix and version.
     """
     code = claude("native", gw.url)
     bedrock_sim.script(scenarios.thinking("I should look.", "Let me look.", calls=two_files(code.folder)))

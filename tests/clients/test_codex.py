@@ -18,8 +18,7 @@ conversions = pytest.mark.parametrize("gw", CONVERSIONS, indirect=True)
 over_converse = pytest.mark.parametrize("gw", ["Converse"], indirect=True)
 
 DROPPED = ["/prompt_cache_key", "/client_metadata", "/tools/8"]
-"""JSON pointers of the fields that the gateway reports as dropped. `/tools/8` is a web search on OpenAI's own servers.
-"""
+"""JSON pointers of the request fields that the gateway drops. `/tools/8` is a web search on OpenAI's own servers."""
 ECHO = Tool("exec_command", {"cmd": "echo tur$((3 + 4))quoise"})
 PRINTED = "tur7quoise"
 """The output of the command in `ECHO`. No prompt contains this text, so it appears only if a shell has really run the

@@ -31,7 +31,7 @@ def gemini(tmp_path, gw):
 
 
 def installed(tmp_path, gw, model):
-    """Return Gemini CLI with the settings of the page, and with this model."""
+    """Return Gemini CLI with this model and the settings of `deploy/clients.md`."""
     environ, settings = page.environ("Gemini CLI", gw.url), page.settings("Gemini CLI", gw.url, "json")[0]
     program = programs.npm("gemini", tmp_path, **{**environ, "GEMINI_MODEL": model})
     folder = tmp_path / "home" / ".gemini"

@@ -236,7 +236,7 @@ async def test_an_array_reaches_the_client_byte_for_byte(gw, gemini_upstream, si
 @pytest.mark.parametrize("place", [0, 1])
 async def test_a_large_chunk_is_read_in_a_worker_process(gw, gemini_upstream, query, place):
     """Check that a chunk of several megabytes, such as an image, is passed on unchanged, and that the stream's token
-    counts are recorded.
+    counts are recorded. A worker process reads such a chunk.
 
     The large chunk is the first or the last one of the stream.
     """
@@ -271,10 +271,10 @@ async def test_an_array_that_fails_is_json_all_the_same(gw, gemini_upstream):
 
 @pytest.mark.parametrize("query", ["", "?alt=sse"])
 async def test_an_error_before_an_array_is_an_array(tmp_path, gemini_upstream, bedrock_sim, query):
-    """Check the form of an error that comes before a stream has begun.
+    """Check the form of an error before the first event of a stream. It is an array with one error object, or the
+    object alone if the client asked for `alt=sse`.
 
-    The error is an array with one error object, or only the object if the client asked for `alt=sse`. Errors of the
-    gateway, of a Gemini provider, and of a provider whose replies are translated are tried.
+    Errors of the gateway, of a Gemini provider, and of a provider whose replies are translated are tried.
     """
     providers = {"google": provider(gemini_upstream.url), "aws": bedrock(bedrock_sim.url)}
     failing = {"contents": [{"role": "user", "parts": [{"text": "[[scenario: throttle]]"}]}]}

@@ -46,7 +46,7 @@ async def gw(tmp_path, bedrock_sim, certificate, unused_tcp_port):
 
 
 def url(gw, scheme):
-    """Return the URL of the listener without TLS, or of the one with TLS, whose certificate is for localhost."""
+    """Return the URL of the gateway's listener for `scheme`. The certificate of the TLS listener is for localhost."""
     plain, encrypted = gw.running.urls
     return plain if scheme == "http" else encrypted.replace("127.0.0.1", "localhost")
 
@@ -86,8 +86,8 @@ async def test_curl(gw, certificate, scheme, option, stream):
 
 
 async def test_curl_gets_the_reply_to_a_body_that_is_too_large(gw, tmp_path):
-    """Check that curl gets the reply with the error. curl 7 would lose the reply if the gateway reset the stream
-    immediately after sending it.
+    """Check that curl gets the error for a body that is too large. curl 7 would lose the error if the gateway reset the
+    stream immediately after sending it.
     """
     (tmp_path / "body").write_bytes(b"x" * 40_000_000)
     out = await run(
@@ -106,7 +106,9 @@ async def test_curl_that_asks_for_an_upgrade_goes_on_in_http1(gw):
 @pytest.mark.parametrize("end", ["/bedrock", "/bedrock/"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_awss_sdk_for_javascript(gw, certificate, scheme, end):
-    """Check the settings of `deploy/clients.md`, also with a slash at the end: the SDK then sends two slashes."""
+    """Check that the settings of `deploy/clients.md` work, also if the base URL ends with a slash. The SDK then sends
+    paths with two slashes.
+    """
     if not (TOOLS_FOLDER / "node_modules" / "@aws-sdk" / "client-bedrock-runtime").is_dir():
         pytest.skip("AWS's SDK for JavaScript is not in .tools")
     (code,) = page.settings("AWS SDK for JavaScript", url(gw, scheme), "js")
@@ -139,15 +141,15 @@ async def test_nghttp(gw):
 
 PREFACE = "Sends invalid connection preface"
 NOT_KEPT = {"http": {PREFACE}, "https": set()}
-"""Rules of HTTP/2 that the gateway does not keep. Without TLS, a wrong preface is a wrong request of HTTP/1.1, and is
-answered as such.
+"""Rules of HTTP/2 that the gateway does not keep, by scheme. Without TLS, a wrong preface is answered as a wrong
+request of HTTP/1.1.
 """
 LEAVING = {"Sends a GOAWAY frame", "Sends a GOAWAY frame with unknown error code"}
 RESET = "connection reset by peer"
-"""A text in h2spec's reason for a failure. The test ignores failures with this text for the rules in `LEAVING`.
+"""A text in h2spec's reason for a failed rule. Failures of the rules in `LEAVING` with this text are ignored.
 
-After a GOAWAY of the client, the gateway closes the connection, which is allowed. If h2spec's PING arrives later, the
-kernel resets the connection. h2spec then reports a failure, because it does not accept a reset in place of a close.
+The gateway closes a connection after the client's GOAWAY, which is allowed. A later PING of h2spec gets a reset, which
+h2spec does not accept in place of a close.
 """
 
 

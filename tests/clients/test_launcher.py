@@ -19,7 +19,9 @@ OFFERED = {
     "copilot": {"openai_chat", "openai_responses", "anthropic_messages"},
     "gemini": {"gemini_generate_content"},
 }
-"""Compatibility flags by client. The launcher offers a client if a provider has at least one of the client's flags."""
+"""Compatibility flags by client of the launcher. The launcher offers a client if a provider has at least one of the
+client's flags.
+"""
 
 
 def read(body):
@@ -66,10 +68,10 @@ async def test_the_launcher_offers_what_the_operator_advertises(tmp_path, bedroc
 
 
 async def test_newer_launchers_find_the_same_in_the_list_of_models(tmp_path, bedrock_sim):
-    """Check that the list of models has what newer versions of the launcher need.
+    """Check that the list of models has the fields that newer launchers read.
 
-    These versions require `upstream`, which names the provider. They read the paths in `supported_endpoints` to decide
-    which clients can use a model.
+    These are `upstream`, the provider's id, and `supported_endpoints`, the paths that tell which clients can use a
+    model.
     """
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, advertise="reachable")}) as gw:
         body = await (await gw.get("/v1/models")).json()
@@ -87,7 +89,8 @@ async def test_newer_launchers_find_the_same_in_the_list_of_models(tmp_path, bed
 
 
 async def test_a_flag_that_leads_to_none_of_the_models_is_not_shown(tmp_path, bedrock_sim):
-    """Check that a compatibility flag is not listed if no model of the provider can be called in its API format.
+    """Check that `/api/providers` lists a provider's compatibility flag only if one of its models can be called in the
+    flag's API format.
 
     Here, the only model is Nova with InvokeModel. Responses requests cannot be translated for it, because the gateway
     writes InvokeModel bodies only for Claude.

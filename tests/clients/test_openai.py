@@ -257,8 +257,8 @@ async def test_a_model_that_is_not_there_is_not_found(client):
 
 
 async def test_a_field_that_cannot_be_honoured_is_a_bad_request(client, bedrock_sim):
-    """Check that a field is refused, by an error that names it, if dropping it would change the meaning of the
-    request.
+    """Check that a request is refused if dropping one of its fields would change its meaning. The error must name the
+    field.
     """
     with pytest.raises(openai.BadRequestError) as raised:
         await client.chat.completions.create(model=HAIKU, messages=HELLO, n=2)

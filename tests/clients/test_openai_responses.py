@@ -56,7 +56,7 @@ either_way = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "s
 
 
 class Way:
-    """A client of a gateway in front of one provider."""
+    """OpenAI's SDK, connected to a gateway in front of one provider."""
 
     def __init__(self, client, simulated, gw, model):
         self.client = client
@@ -284,8 +284,8 @@ async def test_an_error_before_the_first_byte_has_its_own_class(way):
 
 @pytest.mark.parametrize("conversion", ["Anthropic"])
 async def test_a_field_that_cannot_be_honoured_is_a_bad_request(way):
-    """Check that a field is refused, by an error that names it, if dropping it would change the meaning of the
-    request.
+    """Check that a request is refused if dropping one of its fields would change its meaning. The error must name the
+    field.
     """
     with pytest.raises(openai.BadRequestError) as raised:
         await way.answer(streamed=False, previous_response_id="resp_1")

@@ -19,7 +19,7 @@ APIS = {
     "anthropic_messages": "opencode, Messages",
     "openai_chat": "opencode, Chat Completions",
 }
-"""Headings in `deploy/clients.md` by API."""
+"""The heading in `deploy/clients.md` for each API."""
 CONVERSIONS = {"InvokeModel": "bedrock_model_invoke", "Converse": "bedrock_converse"}
 OPERATIONS = {"InvokeModel": "invoke-with-response-stream", "Converse": "converse-stream"}
 QUIET = {"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1"}
@@ -40,7 +40,9 @@ def program(tmp_path_factory):
 
 @pytest.fixture
 async def titles_sim():
-    """Yield a simulated provider for opencode's small model, which opencode calls at any time between other calls."""
+    """Yield the simulated provider of opencode's small model. Opencode may call this model at any time between other
+    calls.
+    """
     async with BedrockSim(keys={KEY}) as simulated:
         yield simulated
 
@@ -74,9 +76,10 @@ PAIRS = [
     for column, (envelope, operation) in enumerate(OPERATIONS.items())
     if "IRISGATE_ALL_CLIENTS" in os.environ or (row + column) % 2 == 0
 ]
-"""Pairs of API and operation: half of all, such that each API and each operation occurs.
+"""Pairs of an API and an operation to try. Each API and each operation occurs.
 
-With IRISGATE_ALL_CLIENTS=1, these are all pairs."""
+These are half of all pairs, or all pairs if IRISGATE_ALL_CLIENTS=1 is set.
+"""
 
 
 @pytest.mark.parametrize(("api", "gw", "operation"), PAIRS, indirect=["gw"])

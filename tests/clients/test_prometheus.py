@@ -30,9 +30,7 @@ CALLS = [
     ("/v1/messages", {**MESSAGES, "model": "not there"}),
     ("/v1/messages", {**MESSAGES, "messages": [{"role": "user", "content": "[[scenario: throttle]]"}]}),
 ]
-"""One call of each kind. Among them are a call with a request field that is dropped, a call that is refused, and a call
-that fails at the provider.
-"""
+"""Calls of every kind. One of them has a field that is dropped, one is refused, and one fails at the provider."""
 SECONDS = 30
 """Maximum number of seconds for Prometheus to start and to scrape the metrics."""
 
@@ -78,8 +76,8 @@ async def scraping(path, folder, target, rules=()):
 
 
 async def value(session, url, query):
-    """Return the value of a query with one result, or None if there is no result yet or Prometheus does not answer
-    yet.
+    """Return the value of a query with one result. Return None while there is no result, or while Prometheus does not
+    answer.
     """
     try:
         async with session.get(f"{url}/api/v1/query", params={"query": query}) as reply:

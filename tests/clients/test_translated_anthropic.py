@@ -56,7 +56,7 @@ class Side:
 
     @property
     def sent(self):
-        """The last request that the provider got."""
+        """The JSON of the last request that the provider got."""
         return self.simulated.requests[-1].json
 
 

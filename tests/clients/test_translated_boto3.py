@@ -45,7 +45,7 @@ CLAUDES = ["anthropic", "invoke model"]
 
 @pytest.fixture(params=CONVERSIONS)
 async def conversion(request, tmp_path):
-    """Yield a client, its model, and the provider behind the gateway.
+    """Yield a boto3 client, the model that it calls, the provider, and the gateway.
 
     At the end, check that the provider accepted all requests, except those for which a test scripted an error.
     """

@@ -13,10 +13,10 @@ from tests.helpers.gateway import KEY, SONNET, bedrock, gate
 GPT = "gpt-5.4"
 ANTHROPICS_OWN = ("/anthropic-beta/", "/context_management", "/metadata")
 NOT_IN_CHAT = ("/cache_control", "/thinking/budget_tokens")
-"""Ends of JSON pointers. A field that the gateway reports as dropped must have a pointer with one of these ends, or
-with a beginning in `ANTHROPICS_OWN`.
+"""Request fields that the gateway may drop, as ends of their JSON pointers. `ANTHROPICS_OWN` has the beginnings of
+further ones.
 
-So no messages, tools or thinking may be dropped.
+All other fields must reach the provider.
 """
 
 

@@ -50,8 +50,8 @@ CONVERSIONS = {
 
 @pytest.fixture(params=CONVERSIONS)
 async def conversion(request, tmp_path):
-    """Yield a boto3 client (`aws`), Anthropic's client for Bedrock (`sdk`), the model, the gateway, and the provider
-    behind it.
+    """Yield two clients (boto3 as `aws`, and Anthropic's client for Bedrock as `sdk`), the model, the gateway, and the
+    provider behind it.
     """
     simulator, model, entry = CONVERSIONS[request.param]
     async with simulator(keys={KEY}) as upstream, gate(tmp_path, {"provider": entry(upstream.url)}) as gw:

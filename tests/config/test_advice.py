@@ -35,7 +35,7 @@ def test_providers_without_grants_warn_that_everyone_is_denied(text: str) -> Non
 
 
 def test_the_smallest_documented_configuration_warns_once() -> None:
-    """Check that the complete configuration in the documentation has one warning, which says that nobody may manage the
+    """Check that the smallest complete configuration in the documentation has one warning: nobody may manage the
     gateway.
     """
     assert warnings(SMALLEST) == [NOBODY_MANAGES]
@@ -120,8 +120,8 @@ def test_a_provider_without_a_key_warns_unless_it_says_so() -> None:
 
 
 def test_a_model_at_two_equal_providers_warns_which_one_serves() -> None:
-    """Check that the warning about a model of two providers with equal preference says which provider gets the
-    calls.
+    """Check that there is a warning if two providers with equal preference have the same model. The warning says which
+    provider gets the calls.
     """
     whole = {"baseurl": "https://x", "apikey": "k", "models": ["a", "m"], "cost_basis": ""}
 

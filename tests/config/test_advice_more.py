@@ -1,5 +1,5 @@
-"""Tests of warnings about problems that would otherwise appear only with the first call: keys, addresses, sources,
-quotas.
+"""Tests of warnings about problems with keys, addresses, sources and quotas. Without the warning, a problem would show
+only at the first call.
 """
 
 import pytest

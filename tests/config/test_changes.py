@@ -1,4 +1,6 @@
-"""Tests of the paths at which two configurations differ."""
+"""Tests of finding the keys at which two configurations differ. A key is given by its path, such as
+`providers.a.models`.
+"""
 
 import pytest
 

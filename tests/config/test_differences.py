@@ -1,4 +1,6 @@
-"""Tests of the differences between two configurations: changed lines and values, and the limits of their numbers."""
+"""Tests of the differences between two configurations: changed lines, changed values, and how many of them are listed
+at most.
+"""
 
 import json
 
@@ -22,8 +24,8 @@ LINES = st.lists(st.sampled_from("abcd"), max_size=30).map(lambda lines: "".join
 
 @given(before=LINES, after=LINES)
 def test_the_lines_lead_from_one_text_to_the_other(before, after):
-    """Check the list of changed lines of two texts: each line has the right number and text. If the removed and added
-    lines are taken away, both texts are equal.
+    """Check that each changed line has the right number and text. What is left of the two texts without their changed
+    lines must be equal.
     """
     lines = changed_lines(before, after)
     assert (lines == []) == (before == after)

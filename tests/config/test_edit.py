@@ -38,10 +38,10 @@ def test_a_text_as_it_was_shown_becomes_what_it_was():
     ],
 )
 def test_a_short_key_goes_nowhere_where_it_would_be_shown(old, new):
-    """Check that a placeholder of a short secret cannot be moved to a place where the editor would show the secret.
+    """Check that the placeholder of a short secret cannot be moved to a place where the editor would show the secret.
 
-    The editor hides long secrets everywhere in the text. It hides a short secret only as the value of a field that
-    usually has a secret, such as `apikey`.
+    The editor hides a short secret only as the value of a field that usually has a secret, such as `apikey`. It hides
+    long secrets everywhere.
     """
     assert old in SHOWN.text
     proposal = proposed(SHOWN.text.replace(old, new))
@@ -73,10 +73,10 @@ def judged(redaction, text, *active):
 
 
 def test_a_key_that_is_rotated_does_not_come_back_in_a_comment():
-    """Check that a comment does not show a key that the admin has replaced in the same edit.
+    """Check that if a key is replaced in the editor, a comment with the old key does not show this key.
 
-    The comment had the key's placeholder in the editor. It is saved with this placeholder, because the editor could not
-    hide the key there any more once it is not in use.
+    The comment is saved with the old key's placeholder. The editor could not hide the old key itself, because it hides
+    only keys that are in use.
     """
     redaction = shown_of(f'{{"apikey": "{LONG}"}} // {LONG} since May', LONG)
     (mark,) = redaction.known
@@ -161,7 +161,9 @@ def test_a_name_that_people_chose_makes_no_place_of_a_key(member):
 
 
 def test_a_key_does_not_move_to_a_string_that_more_people_see():
-    """Check that a key cannot be moved to a string that more people can see."""
+    """Check that a key's placeholder cannot be moved to a string that is visible to more people than the key's present
+    place.
+    """
     redaction = shown_of(f'{{"providers": {{"p": {{"apikey": "{LONG}", "options": {{"note": "{LONG}"}}}}}}}}')
     assert judged(redaction, redaction.text)[1] == set()
     assert judged(redaction, redaction.text.replace('"options": {"note": ', '"description": ').replace("}}}}", "}}}"))[

@@ -1,4 +1,4 @@
-"""Tests of loading a valid configuration: the settings that result."""
+"""Tests of loading a valid configuration. They check the loaded settings."""
 
 from __future__ import annotations
 
@@ -242,9 +242,9 @@ def test_a_file_is_loaded_with_its_name_and_is_watched(tmp_path: Path) -> None:
 
 
 def test_the_files_are_stamped_before_they_are_read(tmp_path: Path) -> None:
-    """Check that a change is noticed even if it is made while the files are being read.
+    """Check that a change is noticed even if a file changes while the configuration is loaded.
 
-    The test makes the change while the loader reads the environment.
+    The test changes the file when the loader reads the environment.
     """
     path = tmp_path / "config.hujson"
     path.write_text(config({"apikey": "env:KEY"}))

@@ -16,14 +16,14 @@ AT = 'grants[0].app."tailscale.com/cap/aperture"[1]'
 
 
 MARK = "»"
-"""A mark in a section at the position of the expected finding. A section without a mark expects a finding about the
-whole document, at the document's beginning.
+"""A character that stands in a section at the position of the expected finding. If a section does not have it, a
+finding at the document's beginning is expected.
 """
 
 
 def said(section):
-    """Return the findings of a document whose second line is the section, as `LINE:COLUMN: [warning: ]path:
-    message`.
+    """Return the findings of a document that has the section in its second line. A finding begins with its line and
+    column.
     """
     rest = [line for key, line in DEFAULTS.items() if f'"{key}":' not in section.partition("{")[0]]
     text = "\n".join(["{", section + ",", *rest, "}"])
@@ -35,9 +35,7 @@ def said(section):
 
 
 def assert_said(section, expected):
-    """Assert that exactly one finding has the position of `MARK` in the section, and a message that begins with
-    `expected`.
-    """
+    """Assert that exactly one finding is at the position of `MARK` and has a message that begins with `expected`."""
     findings = said(section.replace(MARK, ""))
     place = f"2:{section.index(MARK) + 1}" if MARK in section else "1:1"
     assert sum(line.startswith(f"{place}: {expected}") for line in findings) == 1, findings
@@ -334,8 +332,8 @@ def test_nothing_is_said_of_what_is_right(section):
 
 @pytest.mark.parametrize("identity", ['"identity": "whois"', '"identity": "proxy-protocol", "proxies": ["10.0.0.7"]'])
 def test_missing_grants_are_conditional_where_a_policy_may_grant(identity):
-    """Check that the warning about missing grants has the reservation "unless the tailnet policy says otherwise" in the
-    identity modes in which this policy may contain grants.
+    """Check that the warning about missing grants says "unless the tailnet policy says otherwise" in the identity modes
+    in which the tailnet policy can grant access.
     """
     on = listener(f'{{"listen": "0.0.0.0:80", {identity}}}')
     unless = "unless the tailnet policy says otherwise, "
@@ -348,11 +346,10 @@ def test_missing_grants_are_conditional_where_a_policy_may_grant(identity):
 
 @pytest.mark.parametrize(("host", "local"), [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("localhost", "127.0.0.1")])
 def test_a_listener_without_proxies_warns_with_the_fix(host, local):
-    """Check the warning for a listener with the mode `proxy-protocol` and without `proxies`. Such a listener trusts
+    """Check the warning about a listener that has the mode `proxy-protocol` and no `proxies`. Such a listener trusts
     every local process.
 
-    The warning says how to write this deliberately: a setting `proxies` with the local address. With this setting,
-    there is no warning.
+    If this is intended, the warning tells the operator to set `proxies` to the local address. There is no warning then.
     """
     sound = listener('{"listen": "127.0.0.1:1"}, {"listen": "%s:80", "identity": "proxy-protocol"%s}')
     (warning,) = said(sound % (host, ""))

@@ -18,7 +18,7 @@ URL = "postgresql://irisgate@db.example.com/irisgate"
 
 @pytest.fixture(autouse=True)
 def _asyncpg(monkeypatch):
-    """Let the configuration be valid also where asyncpg is not installed."""
+    """Let a configuration with PostgreSQL be valid even if asyncpg is not installed."""
     monkeypatch.setattr("gateway.config.sections.storage.find_spec", lambda _: True)
 
 

@@ -16,7 +16,7 @@ from gateway.config.load import load, loads
 from tests.helpers.cpu_time import cpu_units
 
 MOST_UNITS = 2_500
-"""Maximum CPU time for loading a large configuration, in units of `cpu_time`. It corresponds to about 20 seconds."""
+"""Maximum CPU time for loading a large configuration, in units of `cpu_time`: about 20 seconds."""
 """Maximum CPU seconds of each test. Usually a test takes about one second."""
 
 
@@ -77,8 +77,8 @@ def test_many_macros_and_many_findings_are_read_within_seconds():
 
 
 def test_surplus_warnings_are_counted_and_errors_still_listed():
-    """Check that a configuration with too many warnings gets 1,000 of them, one line that says that there are more, and
-    all errors.
+    """Check that a configuration with too many warnings gets 1,000 of them and all errors. One more line says that
+    there are more warnings.
     """
     document = {**{f"x{index}": 0 for index in range(MAX_FINDINGS + 500)}, "providers": []}
     with pytest.raises(ConfigError) as caught:
@@ -90,10 +90,9 @@ def test_surplus_warnings_are_counted_and_errors_still_listed():
 
 
 def test_hints_stop_at_the_patience_except_for_short_lists():
-    """Check that a misspelt name gets no hint if the budget of comparisons (`PATIENCE`) is too small for the list of
-    names.
+    """Check that a misspelt name gets no hint if comparing it with all names would exceed the budget `PATIENCE`.
 
-    A comparison with a short list is still made.
+    A later name with a short list of names still gets a hint.
     """
     report = Report("", Document("", None, {}))
     assert report.hint("baseURL", ["baseurl"]) == '; did you mean "baseurl"?'

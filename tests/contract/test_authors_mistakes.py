@@ -23,7 +23,8 @@ CONTRACT = str(Path(gateway.contract.flag.__file__).parent)
 
 PROBLEM = Problem(UNAVAILABLE, "busy")
 ACME = load_plugin("openai_chat", openai_chat)
-"""A correct plugin. The tests use its parsed requests as arguments of the hooks that they call."""
+"""A plugin without mistakes. Its function `parse` makes the requests that the tests pass to the hooks of other plugins.
+"""
 
 
 def drop(path):

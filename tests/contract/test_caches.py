@@ -98,8 +98,10 @@ KINDS = ("cache", "lru_cache", "small_cache", "OrderedDict", "WeakKeyDictionary"
 
 
 def caches_of(tree):
-    """Yield a source text for each cache or table that a file creates: the name of a decorator, or the whole expression
-    of a call. Names in types and imports are left out.
+    """Yield the source text of each place where a file creates a cache or table: a decorator's name, or the expression
+    of a call.
+
+    Names in types and imports do not count.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):

@@ -1,4 +1,6 @@
-"""Tests of capabilities: the rules in capabilities.json agree with their sources, for every form of a model's id."""
+"""Tests of the rules in capabilities.json, which say what a model can do. The rules agree with their sources for every
+form of a model's id.
+"""
 
 from __future__ import annotations
 
@@ -199,7 +201,7 @@ def test_an_override_replaces_one_field() -> None:
 
 
 def test_an_override_of_an_unknown_field_lists_the_fields() -> None:
-    """Check that an override of an unknown field is refused with the list of fields."""
+    """Check that overriding an unknown capability is an error that lists the known ones."""
     with pytest.raises(ValueError, match="'famly' is no capability; there are family, "):
         capabilities(CLAUDE, {"famly": "claude"})
 

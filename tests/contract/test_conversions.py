@@ -31,8 +31,8 @@ DATA = json.loads(Path(gateway.contract.losses.__file__).with_name("conversions.
 
 
 def chosen(flag, dialect, operation, model, *flags):
-    """Return the conversion to a provider that has these flags, as (provider's compatibility flag, kind of
-    conversion).
+    """Return the conversion that is used with a provider that has the flags `flags`, as a pair of the provider's
+    compatibility flag and the kind of conversion.
     """
     provider = Provider("p", "https://x", flags=flags)
     offer = Offer(provider, model, capabilities(model), model)
@@ -78,10 +78,10 @@ def test_tokens_are_counted_by_the_nearest_that_counts_and_else_estimated(dialec
 
 @pytest.mark.parametrize("dialect", ["bedrock_converse", "anthropic_messages", "opaque"])
 def test_count_tokens_is_native_to_bedrock_and_reaches_others(dialect):
-    """Check how a CountTokens request is answered for each kind of provider.
+    """Check how a CountTokens request is answered, by kind of provider.
 
-    Bedrock gets the body unchanged. Another provider counts the tokens if its API can do that. If it cannot, the
-    gateway makes an estimate.
+    Bedrock gets the body unchanged. Another provider gets a translated request if its API can count tokens. If its API
+    cannot, the gateway makes an estimate.
     """
     client = ("bedrock_model_invoke", dialect, "count_tokens", HAIKU)
     assert chosen(*client, "bedrock_model_invoke")[1] == "native"

@@ -1,8 +1,7 @@
-"""Tests of the contract's docstrings: every public name has an example, and every example prints the documented output.
+"""Tests of the examples in the contract's docstrings: every public name has one, and it prints the documented output.
 
-- A public class or function has an example of its own, and so has each member of the protocols of plugins.
-- Any other method is used in its own example or in the example of its class. Methods that a protocol declares have
-  their example in the protocol. Fields and constants need no example.
+- A public class or function has an example of its own, and so has each method of the protocols that plugins implement.
+- Any other method is used in its own example or in the example of its class. Fields and constants need no example.
 """
 
 import re
@@ -22,7 +21,8 @@ NAMES = {
     for name in public_names(module)
     for each in (name, *name.members)
 }
-"""Descriptions of the contract's public names, including members of classes, by the full name with the module."""
+"""Descriptions of the contract's public names, including members of classes. The key is the full name with its module.
+"""
 HOOKS = {name: each for name, each in NAMES.items() if each.owner in {*KINDS, "Filter"}}
 DECLARED = {each.name for each in NAMES.values() if each.owner in {"Decoder", "FrameDecoder", "Encoder", "Meter"}}
 
@@ -30,7 +30,7 @@ DECLARED = {each.name for each in NAMES.values() if each.owner in {"Decoder", "F
 def names_of_a_session():
     """Return a new namespace for the examples of one docstring, with the names in `example_values`.
 
-    Each docstring gets its own, because examples define names and record dropped fields.
+    A docstring must not see the names that the examples of another one define.
     """
     return {**vars(example_values), "dropped": (dropped := []), "drop": dropped.append}
 

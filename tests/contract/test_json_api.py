@@ -1,5 +1,5 @@
-"""Tests of the helpers for plugins of plain JSON APIs: `Retry-After`, streams, and model names that a client
-chooses.
+"""Tests of the helpers for plugins of simple JSON APIs: reading `Retry-After`, passing streams on, and checking a model
+name that a client sends.
 """
 
 import math

@@ -1,4 +1,6 @@
-"""Tests of JSON with incomplete characters: every readable value is read, and every byte of a body keeps its offset."""
+"""Tests of reading JSON with halves of surrogate pairs: every readable value is read, and every byte of a body keeps
+its offset.
+"""
 
 import json
 
@@ -78,9 +80,10 @@ def test_what_is_no_json_stays_an_error(text):
 
 @pytest.mark.parametrize("name", [r"\ud06dodel", r"\ud800model", r"\udc6dodel"])
 def test_no_half_in_a_name_makes_another_known_name(name):
-    """Check that half a surrogate pair in a member's name does not make the gateway read this member as `model`.
+    """Check that a member whose name has half a surrogate pair is not read as `model`, even if the name would be
+    `model` without the half.
 
-    A provider could read the name as another one.
+    A provider might read another name.
     """
     members = Members(b'{"%b": "a", "b": "\\ud83d"}' % name.encode())
     assert "model" not in members
@@ -89,7 +92,7 @@ def test_no_half_in_a_name_makes_another_known_name(name):
 def test_bytes_that_are_no_utf_8_are_replaced_in_replies_only():
     """Check that bytes that are not UTF-8 are replaced in a provider's reply, but refused in a client's request.
 
-    If they were replaced in a request, letters of the client's text would be lost without a message.
+    Replacing them in a request would change the client's text without an error.
     """
     assert lenient_json.loads(b'"x\xff\xf0\x9fy"') == "x\ufffd\ufffdy"
     with pytest.raises(Refused):

@@ -1,6 +1,7 @@
 """Tests of shortening the long strings in a JSON text (`long_strings.py`).
 
-A shortened text must have the structure of the whole text, and each kept byte must be found at its place in the whole.
+The shortened text has the same structure as the original. For a position in the shortened text, the position in the
+original is known.
 """
 
 import json
@@ -39,9 +40,9 @@ def short_runs(monkeypatch):
 
 
 def runs(text):
-    """Return the start and end of each run: at least 16 bytes of `text` without a quote or a backslash.
+    """Return the start and end of each run. A run is at least 16 bytes of `text` without a quote or a backslash.
 
-    The runs are found in the simplest way, byte by byte, for comparison.
+    This simple search, byte by byte, gives the expected result.
     """
     ends = [-1, *[at for at, byte in enumerate(text) if byte in b'"\\'], len(text)]
     return [(one + 1, other) for one, other in pairwise(ends) if other - one - 1 >= 16]

@@ -1,4 +1,6 @@
-"""Tests of unusual packages with plugins: each works, or is left out with a message, and the others are loaded."""
+"""Tests of unusual packages with plugins. Such a package works, or it is left out with a message. Other packages are
+loaded in both cases.
+"""
 
 import json
 import os
@@ -34,7 +36,7 @@ def in_namespace(site):
 
 
 def in_place(site):
-    """Install a module as `pip install -e` does: the module is not copied, and its folder is on Python's path."""
+    """Install a module in place, as `pip install -e` does: put the folder of its source on Python's path."""
     project = site.with_name("project")
     project.mkdir()
     (project / "odd_place.py").write_text(OBSERVER)
@@ -78,8 +80,8 @@ def test_an_unusual_package_works_and_prints_nothing(site, monkeypatch, capsys, 
 
 
 def test_the_mistake_of_a_package_whose_description_is_lost_is_named(site):
-    """Check that the error of a plugin is reported if its package has lost the file METADATA in an interrupted
-    installation.
+    """Check that the error of a broken plugin is reported even if its package has no file METADATA, as after an
+    interrupted installation.
     """
     observer(site, "import acme_sdk\n")
     (site / "acme_plugins-2.1.dist-info/METADATA").unlink()
@@ -100,10 +102,10 @@ def test_entry_points_that_cannot_be_read_harm_no_other_package(site):
 
 
 def test_a_package_that_stands_twice_on_the_path_counts_once(site, tmp_path, monkeypatch):
-    """Check that of two installed packages with the same name, only the first one on Python's path is used
-    (jaraco/keyring#486).
+    """Check that if two packages with the same name are installed, only the one that comes first on Python's path is
+    used (jaraco/keyring#486).
 
-    An empty folder with the name `.dist-info` is on the path too, and must do no harm (python/cpython#100455).
+    A folder with the name `.dist-info` must do no harm (python/cpython#100455).
     """
     observer(site)
     (site / ".dist-info").mkdir()
@@ -140,9 +142,10 @@ def test_a_slow_import_is_named_with_its_seconds(site, monkeypatch):
 
 
 def test_a_command_ends_in_spite_of_a_thread_and_prints_its_result_alone(tmp_path):
-    """Check that a command ends and prints only its result with two odd plugins.
+    """Check a command with two odd plugins installed: one starts a thread that does not end, and the other prints when
+    it is imported.
 
-    One plugin starts a thread that does not end, and the other prints when it is imported.
+    The command must end, and print nothing but its result.
     """
     site = tmp_path / "site"
     site.mkdir()

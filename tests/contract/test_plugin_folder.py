@@ -1,5 +1,5 @@
-"""Tests of two optional parts of plugins: the function `steps`, which sends requests before the call's own request, and
-observers.
+"""Tests of two things that a plugin may have: observers, and the function `steps`, which sends requests to the provider
+before the call's main request.
 """
 
 import json

@@ -25,8 +25,10 @@ LAYOUTS = {
     "within": ("held_within.plugin", "held_within/plugin.py", "held_within.deep.later", "held_within/deep/later.py"),
     "shared": ("held_shared.acme.plugin", "held_shared/acme/plugin.py", "held_shared.acme.later", "held_shared/acme/later.py"),
 }  # fmt: skip
-"""Four ways in which a package can arrange its modules. A folder without `__init__.py` is a namespace package: the
-inner folder of `within`, and the outer folder of `shared`.
+"""Four ways in which a package can arrange its modules.
+
+Two folders have no `__init__.py`, so that they are namespace packages: the inner folder of `within`, and the outer
+folder of `shared`.
 """
 PACKAGES = {module.partition(".")[0] for layout in LAYOUTS.values() for module in layout[::2]}
 
@@ -42,7 +44,7 @@ def write(site, layout, version="1", old="old"):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """Yield a folder from which Python imports modules, with a package of each layout."""
+    """Yield a folder from which Python imports modules. It has one package for each of the `LAYOUTS`."""
     with importable(tmp_path, monkeypatch, *PACKAGES) as folder:
         for layout in LAYOUTS:
             write(folder, layout)

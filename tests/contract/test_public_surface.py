@@ -2,7 +2,7 @@
 file.
 
 `pytest --rewrite-golden` writes the file again. Plugins of other authors may use everything in the file, so its diff
-shows what a new version of the contract adds or breaks. The rules of versions are in `flag.py`, at `API_VERSION`.
+shows what a new version of the contract adds or breaks. `API_VERSION` in `flag.py` says when the version must change.
 """
 
 import ast
@@ -21,9 +21,9 @@ PUBLIC = [
     "sse_api", "translator",
 ]  # fmt: skip
 EXTENDED = {"flag_facts"}
-"""Public modules whose classes are only base classes of other public classes.
+"""Public modules that have only base classes of other public classes.
 
-The golden file does not list these modules. It lists the members of their classes with the derived classes.
+The golden file does not list these modules. It lists the inherited members with each derived class.
 """
 INTERNAL = [
     "__init__", "conversions", "defaults", "definitions", "dropped_fields", "framing/__init__", "hook_results", "hooks",
@@ -31,7 +31,7 @@ INTERNAL = [
     "plugin_hooks", "plugin_imports", "plugin_packages", "plugin_source", "record", "registry", "result_values", "route_paths",
     "settings_fields", "small_cache",
 ]  # fmt: skip
-"""Modules that no plugin imports. They may change in any release."""
+"""Modules that are not for plugins. They may change in any release."""
 
 
 def is_public(name):
@@ -62,8 +62,8 @@ def function_line(node):
 
 
 def assignment_line(node, *, in_class):
-    """Return the line of the golden file for an annotated field or constant. The line has a field's default value, but
-    not a constant's value.
+    """Return the golden file's line for an annotated assignment. A class's field is listed with its default value, and
+    a constant without its value.
     """
     default = f" = {ast.unparse(node.value)}" if in_class and node.value else ""
     return f"{ast.unparse(node.target)}: {ast.unparse(node.annotation)}{default}"

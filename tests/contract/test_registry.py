@@ -1,5 +1,5 @@
-"""Tests of the registry of plugins: it finds plugins by name, checks them when they are loaded, and replaces missing
-members of a plugin by defaults.
+"""Tests of the registry of plugins. It finds plugins by name, checks them when they are loaded, and replaces missing
+functions of a plugin by defaults.
 """
 
 import types

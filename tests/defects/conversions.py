@@ -1,8 +1,7 @@
-"""The translators between dialects (API formats), each with a client. All clients have the same methods.
+"""Helpers that run the translators between dialects (API formats). All client dialects have the same methods.
 
-- `Conversion.sent` translates a request, checks the result by the simulated provider's rules, and returns it as plain
-  values.
-- `Conversion.reply_body` and `read_reply` translate a provider's reply, streamed or whole.
+- `Conversion.sent` translates a request, and checks the result by the simulated provider's rules.
+- `Conversion.reply_body` and `read_reply` translate a provider's reply, streamed or not.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ MODELS = {"anthropic_messages": "claude-haiku-4-5", "bedrock_converse": HAIKU, "
 
 
 class Sent:
-    """The result of translating a request: its body, the fields that were dropped, and the object that translates the
+    """A translated request: its body, the fields that were dropped, and the `translation`, which also translates the
     reply.
     """
 
@@ -73,9 +72,9 @@ class Conversion:
         return refused.value.problem
 
     def reply_body(self, reply, *, stream, **options):
-        """Return the body that a client gets for a reply, assembled from its events if it is streamed.
+        """Translate a provider's reply. Return the client's body, assembled from the client's events for a stream.
 
-        The reply is given as a `Canned`, or as (events, unstreamed body) in the provider's dialect.
+        `reply` is a `Canned`, or a pair (events, unstreamed body) in the provider's dialect.
         """
         body = self.say.body(self.say.user(self.say.text("Hi")), **options)
         if stream and self.client == "openai_chat":
@@ -87,7 +86,7 @@ class Conversion:
         return fold(self.client, self.events(translation, events))
 
     def events(self, translation, events):
-        """Return the client's events as (event type, data), without those whose data is not JSON."""
+        """Return the client's events as (event type, data). Events whose data is not JSON are left out."""
         made = client_events(translation, events)
         return [(each.kind, each.data) for each in made if each.payload[:1] == b"{"]
 
@@ -112,7 +111,10 @@ PAIRS = [
 
 
 def conversions(*, clients=None, upstreams=None):
-    """Parametrize a test with `conversion`: each conversion between these dialects, by default all conversions."""
+    """Return a mark that runs a test once for each conversion between the dialects `clients` and `upstreams`.
+
+    None stands for all dialects. The test gets the argument `conversion`.
+    """
     chosen = [
         Conversion(client, upstream)
         for client, upstream in PAIRS

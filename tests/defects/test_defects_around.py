@@ -1,4 +1,4 @@
-"""Tests of defects 47 and 62 of other gateways, about betas and guardrails, on the conversions that translate."""
+"""Tests of defects 47 and 62 of other gateways, about betas and guardrails, on every translation between dialects."""
 
 import json
 

@@ -26,7 +26,7 @@ def answered(say, *parts, **more):
 @to_converse
 @pytest.mark.parametrize("model", [LLAMA, MISTRAL, WRITER])
 def test_defect_04_and_05_text_stands_apart_from_results(conversion, model):
-    """Check that text is sent apart from tool results if the model's family requires that."""
+    """Check that text and tool results are sent in separate turns to a model that requires separate turns."""
     say = conversion.say
     sent = conversion.sent([*answered(say, say.text("1")), *say.user(say.text("And?"))], model, tools=[say.tool()])
     assert [role for role, _ in sent.turns] == ["user", "assistant", "user", "assistant", "user"]
@@ -65,7 +65,7 @@ def test_defect_15_additional_properties_are_taken_out(conversion, model):
 def test_defect_16_every_object_of_an_answers_schema_is_closed(conversion):
     """Check that all objects of an answer's schema are closed (no additional properties) for Claude's providers.
 
-    For Chat this is not needed, because the schema is not strict there.
+    For Chat this is not needed, because the schema is sent as not strict.
     """
     schema = {"type": "object", "properties": {"inner": CITY}, "required": ["inner"]}
     sent = conversion.sent(conversion.say.user(conversion.say.text("Hi")), caps={"json_schema": True}, schema=schema)
@@ -102,7 +102,9 @@ def test_defect_24_blank_text_beside_an_image_is_left_out(conversion, blank):
 
 @conversions()
 def test_defect_25_a_document_alone_arrives(conversion):
-    """Check that a document without text reaches the provider, with a text if the provider requires one."""
+    """Check that a document without text reaches the provider. Converse requires a text beside a document, so one is
+    added.
+    """
     sent = conversion.sent(conversion.say.user(conversion.say.document()))
     kinds = [part[0] for part in sent.turns[0][1]]
     assert kinds == (["text", "document"] if conversion.upstream == "bedrock_converse" else ["document"])

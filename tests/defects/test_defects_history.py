@@ -1,7 +1,8 @@
-"""Tests of defects 44 to 46, 48 to 52, 59, 60 and 63 of other gateways, about conversations, on every conversion.
+"""Tests of defects 44 to 46, 48 to 52, 59, 60 and 63 of other gateways, about conversations of several turns.
 
-They concern cache marks, thinking that is sent back, requests for thinking, sampling, tiers, and the end of a
-conversation. The number of a defect is in the names of its tests: `defect_NN`.
+Each defect is tested on every conversion. The subjects are cache marks, thinking that is sent back, requests for
+thinking, sampling, service tiers, and the end of a conversation. The number of a defect is in the names of its tests:
+`defect_NN`.
 """
 
 import base64
@@ -23,7 +24,9 @@ MARKS = ("tools", "system", "text", "call", "result")
 
 
 def marked(conversion, places, ttl=""):
-    """Return the messages of a conversation, and other fields of the request, with cache marks at these places."""
+    """Return the messages of a conversation, and other fields of the request. Those parts that `places` names have
+    cache marks.
+    """
     say = conversion.say
     ttls = {place: ttl if place in places else None for place in MARKS}
     wishes = {"tools": [say.tool(schema=CITY, ttl=ttls["tools"])]}
@@ -101,8 +104,9 @@ def test_defect_46_a_cache_mark_on_a_text_document_stands_before_it(conversion):
 
 
 def second_turn(conversion, canned, *, stream, model=None):
-    """Return the provider's request of the second turn. The client sends back the first reply, which has a tool call,
-    and the tool's result.
+    """Return the request that the provider gets in the second turn.
+
+    In this turn, the client sends back the first reply, which has a tool call, and the result of the call.
     """
     say = conversion.say
     wishes = {"tools": [say.tool(schema=CITY)], **say.thinking(1024), "limit": 4000}

@@ -1,6 +1,6 @@
-"""Tests of defects 31 to 36 and 40 to 43 of other gateways, about replies: indexes, stop reasons, counts.
+"""Tests of defects 31 to 36 and 40 to 43 of other gateways, about replies: indexes, stop reasons, token counts.
 
-Each defect is tried on every conversion. The number of a defect is in the names of its tests: `defect_NN`.
+Each defect is tested on every conversion. The number of a defect is in the names of its tests: `defect_NN`.
 """
 
 import json
@@ -71,7 +71,7 @@ NATIVE = [
 
 
 def ended(upstream, canned, word):
-    """Return a reply of the provider with the stop reason `word`, as (events, unstreamed body)."""
+    """Replace the stop reason in a provider's reply by `word`. Return the reply as (events, unstreamed body)."""
     events, whole = rendered(upstream, canned)
     text = json.dumps([events, whole])
     for own in ("stop_reason", "stopReason", "finish_reason"):
@@ -213,7 +213,7 @@ def test_defect_42_the_last_delta_has_all_counts(conversion):
 
 @conversions(upstreams=("anthropic_messages",))
 def test_defect_43_counts_of_two_events_are_not_summed(conversion):
-    """Check that the counts of the first event are not added to those of the last event."""
+    """Check that the token counts in `message_start` and in `message_delta` are not added up."""
     events, _ = rendered(conversion.upstream, COUNTED)
     usage = events[0][1]["message"]["usage"]
     events = [(kind, {**data, "usage": {**usage, "output_tokens": 7}}) if kind == "message_delta" else (kind, data) for kind, data in events]  # fmt: skip

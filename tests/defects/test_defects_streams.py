@@ -1,6 +1,6 @@
 """Tests of defects 37 to 39 and 58 of other gateways, about broken streams, statuses and keys.
 
-Each defect is tried on every conversion, over sockets. The number of a defect is in the names of its tests:
+Each defect is tested on every conversion, over sockets. The number of a defect is in the names of its tests:
 `defect_NN`.
 """
 
@@ -17,9 +17,8 @@ from tests.helpers.wires import WIRES, line, wires
 WORDS = "in the provider's own words"
 FAILED = scenarios.error_in_stream("ThrottlingException", message=WORDS, after=4)
 CUT = replace(scenarios.NAMED["no_end"], end_after=4)
-"""A stream that breaks after its first text. It does not break earlier, because Gemini's clients would then not have
-received any event before the error.
-"""
+"""A stream that breaks after its first text. With an earlier break, Gemini's clients would get no event before the
+error."""
 DONE = {
     # how a reply ends that is complete
     "openai_chat": b"[DONE]",

@@ -189,8 +189,9 @@ def test_defect_14_a_schema_that_combines_others_becomes_one_object(conversion, 
 def test_defect_14_a_schema_is_an_object_or_refused(
     conversion,
 ):
-    """Check that a schema without a type becomes an object, and that another type is refused by an error that names the
-    tool.
+    """Check that a tool's schema without a type gets the type `object`.
+
+    A schema with any other type is refused by an error that names the tool.
     """
     say = conversion.say
     request = conversion.sent(say.user(say.text("Hi")), tools=[say.tool(schema={"properties": {}})])
@@ -241,7 +242,7 @@ def continues_a_call(chunk):
 
 
 def fragments(conversion, events):
-    """Return the JSON text of a tool call's input, assembled from a stream as clients do it."""
+    """Return the JSON text of a tool call's input, joined from the pieces in the client's stream."""
     translation = conversion.opened(
         conversion.say.body(conversion.say.user(conversion.say.text("Hi"))), stream=True
     ).translation

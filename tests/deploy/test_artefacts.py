@@ -37,11 +37,12 @@ SETS = {
     "serve with metrics": ["compose.yml", "compose.metrics.yml"],
 }
 TAG = re.compile(r"postgres:[0-9]+\.[0-9]+|[a-z0-9./-]+:v?[0-9]+\.[0-9]+\.[0-9]+(-[a-z0-9.-]+)?")
-"""Pattern of an image with a tag that names one release. Tags such as `latest` or `3` are excluded, because they are
-moved to newer releases. PostgreSQL's releases have only two numbers.
+"""Pattern of an image whose tag names exactly one release. A tag such as `latest` or `3` is moved to newer releases.
+
+PostgreSQL's releases have two numbers, and those of the other images three.
 """
 EXPOSURE = 1.5
-"""Highest exposure of a unit in the scale of `systemd-analyze security`, from 0 to 10."""
+"""Highest allowed exposure of a systemd unit, as `systemd-analyze security` computes it on a scale from 0 to 10."""
 
 
 def run(*command, **options):
@@ -88,7 +89,7 @@ def test_every_image_has_the_tag_of_one_release():
 
 
 def lines(instruction):
-    """Return the arguments of an instruction of the Dockerfile. A continued line is joined with the line before it."""
+    """Return the arguments of each use of an instruction in the Dockerfile. Continued lines are joined."""
     text = DOCKERFILE.read_text().replace("\\\n", " ")
     return re.findall(rf"^{instruction} (.+)$", text, re.MULTILINE)
 
@@ -160,8 +161,8 @@ def test_compose_accepts_the_files_and_the_services_are_confined(name):
 
 @pytest.mark.parametrize("name", ["serve", "whois"])
 def test_compose_and_its_configuration_name_the_same_places(name, tmp_path):
-    """Check that the configuration beside a compose file is valid, and names the socket, the key and the port of the
-    file's services.
+    """Check that the configuration beside a compose file is valid, and has the same socket, key file and port as the
+    compose file.
     """
     gateway = services(SETS[name])["services"]["irisgate"]
     tailscale = services(SETS[name])["services"]["tailscale"]
@@ -192,8 +193,8 @@ def test_compose_and_its_configuration_name_the_same_places(name, tmp_path):
 
 
 def test_the_storage_in_compose_names_its_server(tmp_path):
-    """Check the setting `storage` that the README of compose shows: its host, user, database and password file are
-    those of the PostgreSQL server in the compose file.
+    """Check that the setting `storage` in the README of compose matches the PostgreSQL server in the compose file:
+    host, user, database and password file.
     """
     project = services(SETS["serve with PostgreSQL"])["services"]
     server = project["postgres"]

@@ -1,5 +1,5 @@
-"""Tests of the Helm chart: `helm lint`, and the rendered objects and the configuration in them, for several sets of
-values.
+"""Tests of the Helm chart. Its objects are rendered for several sets of values, and checked together with the
+configuration in them. `helm lint` is run too.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Tests of the program in Vector's configuration, on lines that a gateway has written.
+"""Tests of the program in Vector's configuration, which is applied to log lines of a gateway.
 
-Vector itself is in no package registry, but its language, VRL, is.
+The program runs in a library of Vector's language VRL, because Vector itself is in no package registry.
 """
 
 import json

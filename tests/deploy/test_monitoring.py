@@ -1,4 +1,6 @@
-"""Tests of the rules, alerts and dashboard in `deploy/`: with promtool, and on a Prometheus that scrapes a gateway."""
+"""Tests of the Prometheus rules, alerts and dashboard in `deploy/`. They are checked by promtool, and by a Prometheus
+that scrapes a gateway.
+"""
 
 import asyncio
 import json
@@ -23,7 +25,7 @@ UNIT_TESTS = DEPLOY / "prometheus/tests.yml"
 DASHBOARD = json.loads((DEPLOY / "grafana/irisgate.json").read_text())
 VARIABLES = {"$__rate_interval": "10s", "$provider": ".*"}
 LONGEST = 60
-"""Maximum number of seconds until every query has a result. Rates need two scrapes after the first call."""
+"""Maximum number of seconds until every query has a result."""
 REFUSED = 8
 """Number of simultaneous calls to a provider that accepts only one call at a time, so that the others are refused."""
 
@@ -33,7 +35,7 @@ def panels():
 
 
 def queries():
-    """Return the queries of the dashboard, by the panel's title and the name of the query."""
+    """Return the dashboard's queries. The key of a panel's query is the panel's title and the query's letter."""
     named = {f"{panel['title']} {target['refId']}": target["expr"] for panel in panels() for target in panel["targets"]}
     for number, annotation in enumerate(DASHBOARD["annotations"]["list"]):
         named[f"annotation {number}"] = annotation["expr"]
@@ -86,9 +88,7 @@ def test_the_panels_fill_the_grid_and_none_covers_another():
 
 @asynccontextmanager
 async def calling(gw):
-    """Make calls of each kind again and again until the end of the `async with` block. Some of them are refused by the
-    gateway.
-    """
+    """Make calls of each kind again and again during an `async with` block. The gateway refuses some of them."""
 
     async def forever():
         while True:

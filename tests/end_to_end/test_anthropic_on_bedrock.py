@@ -88,8 +88,8 @@ CLAUDE_CODE = {
 
 @pytest.mark.parametrize("case", CLAUDE_CODE)
 async def test_a_refused_beta_goes_with_its_members_and_is_remembered(tmp_path, bedrock_sim, case):
-    """Check that after a refusal, later calls of the same model leave the refused beta out immediately, and that calls
-    of other models still have it.
+    """Check that after Bedrock has refused a beta for a model, later calls of this model leave out the beta and its
+    fields. Calls of other models still have the beta.
     """
     path, body, headers = CLAUDE_CODE[case]
     bedrock_sim.script(INVALID)

@@ -1,8 +1,7 @@
-"""Tests of cache marks that the gateway places (`auto_cache`), with several clients and providers, and of how much an
-agent's session costs with them and without them.
+"""Tests of the cache marks that the gateway places in requests (`auto_cache`), with several clients and providers.
 
-The simulated providers have a prompt cache (`gateway/testkit/prompt_cache.py`), and the costs are those of the price
-book.
+The tests also compare the cost of an agent's session with and without these marks. The simulated providers have a
+prompt cache (`gateway/testkit/prompt_cache.py`), and the costs are computed from the gateway's price list.
 """
 
 import json
@@ -26,7 +25,7 @@ CLAUDE = "claude-sonnet-4-5-20250929"
 TURNS = 20
 PROSE = "Read the file before you change it, keep the change small, and run the tests of the module afterwards. "
 SYSTEM = PROSE * 160
-"""A system prompt of about 16 kB, which is as long as that of an agent."""
+"""A system prompt of about 16 kB. Real agents have system prompts of this length."""
 NAMES = ("read_file", "write_file", "list_files", "search", "run", "ask")
 CALLS = [Tool(NAMES[turn % 5], {"path": f"src/module_{turn}.py", "line": turn * 7}) for turn in range(TURNS)]
 OUTPUT = "    return [each for each in values if each.is_open and each.owner == owner]  # line {}\n"
@@ -34,8 +33,8 @@ OUTPUT = "    return [each for each in values if each.is_open and each.owner == 
 
 @dataclass(frozen=True)
 class Road:
-    """The settings of a call: the client, the compatibility flag and the model of the provider, and the provider's
-    setting `auto_cache`.
+    """The settings of a call: the client, the provider's compatibility flag, the provider's setting `auto_cache`, and
+    the model.
     """
 
     client: type
@@ -67,8 +66,9 @@ ROADS = [
     Road(Invoke, "anthropic_messages", "all", CLAUDE),
 ]
 MEASURED = [ROADS[0], ROADS[1], ROADS[5]]
-"""The settings of calls with which a whole session of `TURNS` turns is run. `deploy/README.md` states how much
-`auto_cache` saves in such a session.
+"""The settings of calls with which a session is run for `TURNS` turns.
+
+`deploy/README.md` states how much `auto_cache` saves in such a session.
 """
 every_road = pytest.mark.parametrize("road", ROADS, ids=str)
 CANNOT_ASK = [road for road in ROADS if road.setting is True]
@@ -84,7 +84,7 @@ def provider(url, road, **more):
 
 @asynccontextmanager
 async def started(folder, road, **more):
-    """Yield a gateway, and its simulated provider with a prompt cache."""
+    """Yield a gateway with the settings `road`, and its simulated provider, which has a prompt cache."""
     folder.mkdir(exist_ok=True)
     simulator = (AnthropicSim if road.flag == "anthropic_messages" else BedrockSim)({KEY})
     async with simulator as upstream:
@@ -134,7 +134,7 @@ class Agent:
         return content
 
     async def work(self, turn, calls=1):
-        """Let the model call tools, and add their results to the conversation."""
+        """Make a call in which the model calls `calls` tools. Add the results of the tools to the conversation."""
         tools = [CALLS[(turn + number) % TURNS] for number in range(calls)]
         content = await self.ask(scenarios.tools(*tools, before="Let me look."))
         answered = []
@@ -146,8 +146,7 @@ class Agent:
 
 
 async def session(folder, road, turns, **more):
-    """Let an agent make `turns` calls, one for each turn of a conversation. `road` has the client, the provider and the
-    model.
+    """Let an agent make `turns` calls, one for each turn of a conversation, with the settings `road`.
 
     Return the records of the calls, the replies, and the bodies of the requests that the provider got.
     """
@@ -181,7 +180,7 @@ async def test_a_session_costs_a_fraction_and_its_replies_are_the_same(road, tmp
 
 
 class TestNova:
-    """Tests with Nova. Its cache finds only entries that end at a cache mark of the request, and no earlier ones.
+    """Tests with Nova. Nova finds a cache entry only if the request has a cache mark exactly where the entry ends.
 
     Nova accepts no cache mark after tools. The price list has no price for Nova's cache writes.
     """
@@ -209,8 +208,8 @@ CHAT = Road(Chat, "bedrock_converse")
 
 
 async def asked(gateway, upstream, road, count, **more):
-    """Make `count` calls of one session, with the settings `road`. Return the cache marks in each body that the
-    provider got.
+    """Make `count` calls of one session, with the settings `road`. Return the number of cache marks in each body that
+    the provider got.
     """
     agent = Agent(gateway, upstream, road)
     for turn in range(count):
@@ -264,8 +263,9 @@ async def test_marks_of_the_client_are_left_alone(tmp_path):
 
 
 async def test_a_turn_of_more_blocks_than_the_provider_looks_back_is_still_found(tmp_path):
-    """Check that a turn with 30 tool calls does not prevent the next call from using the cache entry of the previous
-    call.
+    """Check that a call finds the cache entry of the previous call, even if 30 tool calls have been added since.
+
+    A provider looks for an entry only within a limited number of content blocks before a cache mark.
     """
     async with started(tmp_path, CHAT, auto_cache=True) as (gateway, upstream):
         agent = Agent(gateway, upstream, CHAT)

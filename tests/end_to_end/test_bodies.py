@@ -95,7 +95,9 @@ async def test_nothing_is_written_by_a_configuration_that_does_not_say_anything(
 
 @pytest.mark.parametrize(("path", "body"), WHOLE.values(), ids=WHOLE)
 async def test_both_bodies_are_stored_byte_for_byte_without_keys(tmp_path, bedrock_sim, path, body):
-    """Check that the bodies that the client sent and received are stored byte for byte, without the client's keys."""
+    """Check that the bodies that the client sent and received are stored byte for byte. The client's keys in the
+    headers are not stored.
+    """
     async with capturing(tmp_path, bedrock_sim) as gw:
         sent = json.dumps(body).encode()
         reply = await gw.post(path, sent, headers=HEADERS)

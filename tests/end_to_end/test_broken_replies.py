@@ -1,4 +1,5 @@
-"""Tests of bodies with a success status that are not a reply of the dialect, on every conversion, streamed and not.
+"""Tests of providers whose replies have a success status, but a body that does not have the API's format. Every
+conversion is tried, streamed and not.
 
 Sources of the bodies: zed-industries/zed#45761 (`msg`), azrtydxb/Fastllm-proxy#28 (`error` under 200),
 pydantic/pydantic-ai#6885 (`choices` of null), hugalafutro/model-hotel#821 (no JSON under 200).
@@ -66,7 +67,7 @@ def hello(wire):
 
 
 def message_in(wire, body):
-    """Return the message of an error, read as the client's SDK reads it."""
+    """Return the message of an error, from the field in which the client's SDK looks for it."""
     error = json.loads(body)
     if wire.client.startswith("bedrock_"):
         return error["message"]

@@ -1,5 +1,6 @@
-"""Tests of call routes, which bypass aiohttp's router: every form of a path, every HTTP version, and whether the
-connection stays open afterwards.
+"""Tests of the routes of calls, which the gateway finds without aiohttp's router.
+
+Every form of a path and every HTTP version is tried. The tests also check whether the connection stays open afterwards.
 """
 
 import json

@@ -69,8 +69,8 @@ async def test_a_chat_reaches_other_models_over_converse(tmp_path, bedrock_sim, 
 
 
 async def test_a_chat_to_a_model_without_converse_names_the_flag(tmp_path, bedrock_sim):
-    """Check the error for a Chat request to a model that has only Converse, if the provider lacks the compatibility
-    flag `bedrock_converse`: it must name this flag.
+    """Check that a Chat request to a model that has only Converse gets an error that names the flag `bedrock_converse`,
+    if the provider lacks this compatibility flag.
     """
     provider = bedrock(bedrock_sim.url, flags=["bedrock_model_invoke"])
     async with gate(tmp_path, {"b": provider}) as gw:
@@ -258,11 +258,11 @@ async def test_metrics_count_calls_tokens_and_dollars(tmp_path, bedrock_sim):
 
 
 async def test_cost_of_cached_tokens_is_the_same_on_every_conversion(tmp_path, bedrock_sim):
-    """Check that a call with cached tokens has the same cost on every conversion. The cost is computed with the prices
-    of Haiku 4.5 in the US.
+    """Check that a call with cached tokens has the same cost on every conversion: the cost at the prices of Haiku 4.5
+    in the US.
 
-    The call has 3 tokens of input and 7 of output, 1000 read from the cache, 200 written for 5 minutes and 50 for an
-    hour.
+    The call has 3 input tokens, 1000 read from the cache, 200 written to the cache for 5 minutes and 50 for an hour,
+    and 7 output tokens.
     """
     expected = (3 * 1.1 + 7 * 5.5 + 1000 * 0.11 + 200 * 1.375 + 50 * 2.2) / 1e6
     asks = [
@@ -335,7 +335,9 @@ async def test_a_provider_that_cannot_be_reached_is_a_503(tmp_path):
 
 
 async def test_large_bodies_pass_and_larger_ones_are_a_413(tmp_path, bedrock_sim):
-    """Check that a body of twenty megabytes is accepted, and that a body above the limit gets a 413 in each dialect."""
+    """Check that a body of twenty megabytes is accepted, and that a body above the limit gets a 413 in the client's API
+    format.
+    """
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         big = {**CURL, "messages": [{"role": "user", "content": "x" * 20_000_000}]}
         assert (await gw.post("/v1/chat/completions", big)).status == 200

@@ -32,21 +32,21 @@ pytestmark = pytest.mark.usefixtures("postgres")
 OUTAGE_SECONDS = float(os.environ.get("IRISGATE_OUTAGE", "0"))
 """Minimum number of seconds for which the database is stopped."""
 CALLERS = int(os.environ.get("IRISGATE_CALLERS", "1"))
-"""Number of callers that make each of the calls in `CALLS`."""
+"""Number of callers that make the same call of `CALLS`."""
 HOST = "ai"
 """The host name in the callers' requests."""
 SHORT = {"model": SONNET, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
-"""The body of a short call to Sonnet. Only calls to Sonnet are charged to the small budget."""
+"""The body of a short call to Sonnet. Calls to Sonnet are charged to the bucket `small`, and other calls are not."""
 COST_OF_SHORT = 3 * COST
 BUDGET, REFILL = 8, 4
-"""Number of calls that the small budget pays for at first, and number of calls that one refill of it pays for."""
+"""Number of short calls that the bucket `small` pays for at first, and number of short calls that a refill pays for."""
 NEW_KEY = "new-key-for-tests"
 LARGE = {"model": HAIKU, "messages": [{"role": "user", "content": "long " * 40_000}]}
 CALLS = [*WAYS, ("/v1/chat/completions", LARGE, b'"finish_reason"')]
 STREAMS = (b"[DONE]", b"message_stop", b"response.completed", b"metadata")
-"""Texts at the end of a complete stream, one for each API format."""
+"""A text that only the end of a complete stream has, for each of four API formats."""
 ERRORS = (b'data: {"error"', b"event: error", b"response.failed", b":exception-type")
-"""The texts with which a broken stream ends, in the order of `STREAMS`."""
+"""A text that only the end of a broken stream has, for each API format in the order of `STREAMS`."""
 REFUSED = re.compile(r"nothing is left|held by calls")
 
 
@@ -83,7 +83,9 @@ class Load:
         await asyncio.gather(*self.tasks)
 
     async def _calling(self, number, call, *, is_fresh):
-        """Make calls over one connection. If `is_fresh` is true, each call has a new connection."""
+        """Make calls until the load ends, all over one connection. If `is_fresh` is true, each call has a new
+        connection instead.
+        """
         async with session_of(limit=1, force_close=is_fresh) as session:
             while not self.is_over:
                 await self._call(session, *call)
@@ -116,11 +118,11 @@ def session_of(**options):
 
 
 async def spend(url, attempts, ids):
-    """Make calls that are charged to the small budget, all at the same time. Return the number of calls for each
+    """Make `attempts` calls at the same time. They are charged to the bucket `small`. Return how many calls had each
     outcome: "ok", or the reason of the refusal.
 
-    If a call is refused only because other calls have reserved the rest of the budget, it is made again. The ids of all
-    calls are appended to `ids`.
+    A call is repeated while other calls have reserved the rest of the balance. The ids of all calls are appended to
+    `ids`.
     """
 
     async def attempt(session):
@@ -162,7 +164,7 @@ class Fleet:
     def write(self, name, **more):
         """Write the configuration file of the gateway `name`, and return its path.
 
-        The file has the common document, with a port of the gateway's own. `more` adds or replaces top-level fields.
+        All gateways have the same configuration, except for a port. `more` adds or replaces top-level fields.
         """
         static = {"identity": "static", "login": "team@example.com"}
         listeners = [{"listen": "127.0.0.1:0"}, {"listen": f"127.0.0.1:{self._ports[name]}", **static}]
@@ -176,11 +178,11 @@ class Fleet:
         self._running[name] = await stack.enter_async_context(served(self._folder, *arguments))
 
     async def is_used(self, name):
-        """Wait until HAProxy has sent a call to the gateway."""
+        """Wait until the gateway `name` has logged the end of a call. HAProxy then uses this gateway."""
         await self._running[name].line('"event":"call.finished"')
 
     async def log(self, pattern):
-        """Wait until the log of each gateway has a line with the pattern."""
+        """Wait until each gateway's log has a line that matches the pattern."""
         await asyncio.gather(*(gateway.line(pattern) for gateway in self))
 
     async def change(self, **more):
@@ -189,11 +191,11 @@ class Fleet:
         await self.log("config.reloaded")
 
     async def use_up(self, calls, url, ids, at):
-        """Refill the small budget through the gateway `at`, so that it pays for exactly `calls` calls. Check that
-        exactly this number of calls is served, by all gateways together.
+        """Refill the bucket `small` at the gateway `at`, so that it pays for exactly `calls` calls. Check that the
+        gateways together serve exactly this number of calls.
 
-        On a busy machine, a gateway may get no answer from the database for seconds, and then serves calls without it.
-        In this case, the check is made once more.
+        If a gateway could not reach the database meanwhile, as on a busy machine, it has served calls without it. The
+        check is then repeated.
         """
         any_one = self._running[at]
         while True:
@@ -312,7 +314,7 @@ async def test_what_happens_to_gateways_and_the_database_under_load(fleet, bedro
 
 
 async def every_record(gateway, known):
-    """Wait until the calls with the ids in `known` are stored. Return the records of all calls."""
+    """Wait until the calls with the ids in `known` are stored. Return the records of all stored calls."""
 
     async def look():
         calls = await gateway.stored(len(known))
@@ -322,9 +324,10 @@ async def every_record(gateway, known):
 
 
 async def require_sums(gateway, calls, refilled):
-    """Check that the usage sums equal the sums over `calls`, and that the calls have not overspent any budget.
+    """Check that the usage report and the balances agree with the records `calls`, and that nothing is left in the
+    bucket `small`.
 
-    `refilled` is the amount that was added to the small budget.
+    `refilled` is the amount that was added to this bucket.
     """
     async with gateway.session.get(f"{gateway.url}/api/usage") as reply:
         (usage,) = (await reply.json())["usage"]
@@ -346,10 +349,9 @@ async def is_left(gateway, left, name="small"):
 
 
 async def test_streams_of_a_gateway_that_is_stopped_at_once_end_in_their_dialect(fleet, bedrock_sim, unused_tcp_port):
-    """Check that a stream ends with an error in its API format if a second SIGTERM stops its gateway at once.
+    """Check that if a second SIGTERM stops a gateway at once, its open streams end with an error in their API format.
 
-    HAProxy, which is between the client and the gateway, must pass on these last bytes. The two other gateways do not
-    run.
+    HAProxy must pass these last bytes on to the client. The two other gateways do not run.
     """
     bedrock_sim.default = scenarios.replace(scenarios.NAMED["text"], gate=scenarios.Gate())
     async with AsyncExitStack() as stack:

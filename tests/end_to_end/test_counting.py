@@ -69,7 +69,7 @@ async def test_tokens_are_counted_on_every_conversion(gw, client, model, estimat
 
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_a_model_that_bedrock_cannot_count_is_estimated_last(gw, bedrock_sim, client):
-    """Check that the gateway estimates the tokens if Bedrock refuses to count them for a model, but only after it has
+    """Check that the gateway estimates the tokens if Bedrock cannot count them for a model. Before that, it must have
     tried all of Bedrock's counting operations.
     """
     bedrock_sim.script(UNCOUNTED)

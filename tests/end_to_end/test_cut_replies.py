@@ -22,7 +22,9 @@ INPUT, OUTPUT = 1_250, 10_000
     [("default", 1), ("priority", 2), ("flex", 0.5), ("scale", 1), ("a tier of next year", 1)],
 )
 async def test_a_cut_reply_has_its_tiers_or_the_standard_price(tmp_path, tier, times):
-    """Check that a truncated reply costs its tier's price, or the standard price if the tier has no price."""
+    """Check that a truncated reply is charged at the price of its service tier, or at the standard price if the tier
+    has no price.
+    """
     chunk = {"choices": [{"index": 0, "delta": {"content": TEXT}, "finish_reason": None}], "service_tier": tier}
     async with OpenAISim(keys={KEY}) as sim:
         sim.script(scenarios.raw(b"data: " + json.dumps(chunk).encode() + b"\n\n", "text/event-stream"))

@@ -1,7 +1,7 @@
 """Tests of streams that are cut off anywhere.
 
-Each prefix must give a complete reply or an error. The end of a complete reply is found in the bytes, and not with the
-decoders under test.
+The bytes before a cut must give a complete reply or an error. The tests find the end of a complete reply in the bytes,
+without the decoders under test.
 """
 
 import os
@@ -51,8 +51,9 @@ LAST = {
     "anthropic_messages": rb"event: message_stop\ndata: \{[^\n]*\}",
     "openai_responses": rb"event: response.completed\ndata: \{[^\n]*\}",
 }
-"""Pattern for the last event of a complete stream, by compatibility flag. Flags whose streams consist of AWS frames are
-missing here, because such a stream simply ends with its last frame.
+"""Pattern for the last event of a complete stream, by compatibility flag.
+
+Flags whose streams consist of AWS frames are missing, because such a stream may simply end with its last frame.
 """
 ERRORS = {
     "openai_chat": ("",),
@@ -77,7 +78,9 @@ def streamed_request(flag):
 
 
 def is_error(flag, data, fault=None):
-    """Return whether the stream `data` ends with an error for the client. `fault` is the error that ended it."""
+    """Return whether decoding the stream `data` raises an error. If the connection breaks after `data`, it breaks with
+    the error `fault`.
+    """
     request = streamed_request(flag)
     decoder = FLAGS[flag].decoder(request, target(flag), Head(200, {}))
     events = EventRedaction(redaction("a-key-of-the-provider", "", ()))
@@ -92,9 +95,9 @@ def is_error(flag, data, fault=None):
 def wrong_cuts(flag, data, whole, *, broken):
     """Cut `data` at many positions, and return the positions with a wrong result.
 
-    A cut before the offset `whole` must give an error, and a later cut must not. All positions near `whole` and every
-    third of the others are tried, or all positions if IRISGATE_ALL_OFFSETS=1 is set. If `broken` is true, the
-    connection breaks at the cut.
+    A cut before the offset `whole` must give an error, and a later cut must not. If `broken` is true, the connection
+    breaks at the cut. All positions near `whole` and every third other position are tried. With IRISGATE_ALL_OFFSETS=1,
+    all positions are tried.
     """
     fault = Truncated("broken") if broken else None
     tried = range(1, len(data) + 1)
@@ -180,8 +183,10 @@ def test_a_complete_chat_stream_without_its_end_gets_one(fault):
 
 @wires()
 async def test_a_stream_cut_between_any_events_ends_with_an_error(wire, tmp_path):
-    """Check over sockets that if a provider's stream is cut off, the client gets an error and no normal end, and the
-    call has one record with a cost.
+    """Check that if a provider's stream is cut off, the client gets an error and no normal end, and the call has one
+    record with a cost.
+
+    The gateway and the provider use real connections here.
     """
     events, _ = rendered(wire.upstream, REPLY)
     frames = [framed(wire.provider, [event])[0] for event in events]

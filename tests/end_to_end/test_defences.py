@@ -49,7 +49,9 @@ async def test_headers_that_bind_our_name_or_tell_of_the_connection_stay_here(tm
 
 
 async def test_a_reply_that_never_came_has_an_estimated_cost(tmp_path):
-    """Check that a call without any reply costs an estimate, and that a request that was never sent costs nothing."""
+    """Check that a call whose provider never replies costs an estimate, and that a call whose provider cannot be
+    reached costs nothing.
+    """
 
     async def silent(_request):
         await asyncio.sleep(60)
@@ -66,10 +68,9 @@ async def test_a_reply_that_never_came_has_an_estimated_cost(tmp_path):
 
 
 async def test_what_a_stream_had_told_when_it_broke_is_accounted_and_marked(tmp_path, bedrock_sim):
-    """Check that a broken stream is recorded with the provider's output count, even if the gateway had not yet sent the
-    event with this count to the client.
+    """Check the usage in the record of a broken stream.
 
-    If no output count has arrived, the usage is marked as estimated.
+    If the provider has sent an output count, the record has this count. If not, the usage is marked as estimated.
     """
     bedrock_sim.script(scenarios.replace(scenarios.NAMED["text"], end_after=8))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:

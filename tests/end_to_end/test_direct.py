@@ -1,4 +1,6 @@
-"""Tests of `/direct/{provider}/`: requests that a provider gets as they are, and replies that come back as they are."""
+"""Tests of `/direct/{provider}/`: the provider gets the client's request unchanged, and the client gets the provider's
+reply unchanged.
+"""
 
 import asyncio
 import json
@@ -177,8 +179,8 @@ async def test_usage_of_a_known_path_is_recorded(tmp_path, stream):
 
 
 def _shape(body):
-    """Return the names of a reply's fields, or the beginning of each line of a stream. The result is the same for the
-    replies to two equal calls.
+    """Return what two replies to the same request have in common: the names of the fields, or the beginning of each
+    line of a stream.
     """
     return [line[:12] for line in body.splitlines() if line] if body.startswith(b"data") else sorted(json.loads(body))
 

@@ -29,7 +29,7 @@ def discovering(upstream, **more):
 
 
 def filled(upstream):
-    """Fill the simulated account with models, and return the ARN of its application profile."""
+    """Add models and inference profiles to the simulated AWS account. Return the ARN of the one application profile."""
     upstream.listing.add_model(LITE)
     upstream.listing.add_model("amazon.titan-embed-text-v2:0", output=["EMBEDDING"])
     upstream.listing.add_model("amazon.nova-premier-v1:0", inference=["PROVISIONED"])

@@ -48,9 +48,9 @@ def leaks(*texts):
 
 
 def scripts(wire, form):
-    """Yield a provider's replies that contain the gateway's key as `FORMS[form]`, for example escaped.
+    """Yield a provider's replies that contain the gateway's key in the form `FORMS[form]`, for example escaped.
 
-    Each reply is a pair: whether the call is streamed, and the scenario of the simulated provider.
+    Each item is a pair: whether the call is streamed, and the scenario of the simulated provider.
     """
     said = FORMS[form]
     text = "k" if form == "escaped" else f"The key is {said}, so."

@@ -94,7 +94,9 @@ async def test_a_provider_that_is_not_reached_takes_nothing_from_the_budget(tmp_
 
 
 async def test_a_short_retry_after_is_waited_for_if_nothing_else_is_left(tmp_path, bedrock_sim):
-    """Check that a single provider that throttles gets another request after the time that the provider names."""
+    """Check that if the only provider throttles a request, the gateway repeats the request after the time that the
+    provider names.
+    """
     bedrock_sim.default = TEXT
     async with refusing(429, 1) as refuser:
         more = settings(retry_after_seconds=2)
@@ -136,10 +138,10 @@ async def test_if_not_all_throttle_the_other_failure_is_told(tmp_path, order):
 
 
 async def test_the_providers_own_bytes_are_those_of_the_last_attempt(tmp_path):
-    """Check the error that a Converse client gets after two failed attempts.
+    """Check which error a Converse client gets after two failed attempts.
 
-    If it is the error of the last attempt, and the provider uses Converse's format, it is passed on unchanged. If it is
-    the error of the first attempt, the gateway writes it anew in Converse's format.
+    If it is the error of the last attempt, and the provider uses Converse's format, it is passed on unchanged. The
+    error of an earlier attempt is written anew in Converse's format.
     """
     own = b'{"message": "busy", "extra": 1}'
     body = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
@@ -169,8 +171,8 @@ async def test_a_provider_that_refuses_a_loss_leaves_the_call_to_the_next(tmp_pa
 
 
 async def test_a_candidate_that_cannot_take_over_hides_no_failure(tmp_path, bedrock_sim):
-    """Check that if the first provider fails, the client gets this failure, even if the second provider does not accept
-    a field of the request.
+    """Check that if the first provider fails, and the second does not accept a field of the request, the client gets
+    the first provider's error.
     """
     async with refusing(503) as failing:
         providers = {
@@ -199,8 +201,8 @@ async def test_a_client_that_leaves_ends_the_attempts(tmp_path, bedrock_sim):
 
 
 async def test_a_failed_attempt_is_closed_before_the_next_begins(tmp_path, bedrock_sim):
-    """Check that a failed attempt frees its place among the provider's calls in flight, and its connection, before the
-    next attempt begins.
+    """Check that before the next attempt begins, the failed attempt's connection is closed, and the attempt no longer
+    counts as one of the provider's calls in flight.
     """
     silent = replace(TEXT, stall_after=0, stall_seconds=60)
     gated = scenarios.Gate()

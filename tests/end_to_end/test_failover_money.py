@@ -22,7 +22,7 @@ CAPACITY = 10**12
 TEXT = scenarios.NAMED["text"]
 REFUSED = scenarios.error("ThrottlingException")
 CUT = replace(TEXT, cut_at=1)
-"""A reply that is cut off before its first event, for which the provider may charge."""
+"""A reply that is cut off before its first event. The provider may charge for it."""
 GRANTS = [
     {
         "src": ["*"],
@@ -39,7 +39,9 @@ GRANTS = [
 
 @asynccontextmanager
 async def gateway(state, **resilience):
-    """Run a gateway with an alias whose targets are at three providers. Yield it with the simulated providers."""
+    """Run a gateway with an alias that has a target at each of three providers. Yield the gateway, and the simulated
+    providers by their ids.
+    """
     async with AsyncExitStack() as stack:
         sims = {id_: await stack.enter_async_context(BedrockSim()) for id_ in TARGETS}
         providers = {id_: bedrock(sims[id_].url, models=[model]) for id_, model in TARGETS.items()}
@@ -63,8 +65,8 @@ def nano(dollars):
 
 
 async def test_quotas_and_records_agree_over_any_failures(tmp_path):
-    """Check that records, attempts and quotas have the same amounts after calls with random failures at three
-    providers.
+    """Check the costs after calls with random failures at three providers. A call's cost is the sum of its attempts'
+    costs, and each provider's quota is charged the costs of the attempts at this provider.
     """
     draw = random.Random(16)
     spent = Counter()
@@ -98,10 +100,8 @@ async def test_quotas_and_records_agree_over_any_failures(tmp_path):
 
 
 async def sent_call(gw, waits):
-    """Make a call to the simulated provider `waits`, which does not answer. Return the call's entry in the store's list
-    of open calls, and cancel the call.
-
-    The store gets this entry from the journal.
+    """Make a call that the simulated provider `waits` does not answer. Return the store's entry of this open call. Then
+    cancel the call.
     """
     waits.default = replace(TEXT, delay=60)
     sending = asyncio.create_task(gw.post("/v1/chat/completions", chat(stream=True)))
@@ -114,10 +114,10 @@ async def sent_call(gw, waits):
 
 
 async def test_the_journal_has_the_cost_of_all_attempts_before_the_last_is_sent(tmp_path):
-    """Check that a call whose process was killed is charged for two attempts: the one that failed, and the one that was
+    """Check that the entry of an open call contains the costs of both its attempts: the failed one, and the one that is
     in flight.
 
-    Each attempt is charged to the quotas of its own provider.
+    If the process is killed, each attempt is charged to the quotas of its own provider.
     """
     async with gateway(tmp_path) as (gw, sims):
         sims["a"].default = CUT

@@ -120,7 +120,7 @@ GRANTS = [
 
 
 class Matrix:
-    """A gateway with a provider of each API, and the filter's notes."""
+    """A gateway with a provider of each API, and the notes that the filter under test has made."""
 
     def __init__(self, gw, simulated, notes):
         self.gw = gw
@@ -141,8 +141,8 @@ class Matrix:
         return await self.gw.post(*self.request(wire, stream=stream))
 
     async def of(self, call_id):
-        """Wait until the filter has been told that a call has ended. Return the filter's notes of the call, as pairs of
-        method and values.
+        """Wait until the filter has been told that the call has ended. Return the filter's notes about the call, as
+        pairs of a method and its values.
         """
         await eventually(lambda: any(note[:2] == (call_id, "done") for note in self.notes))
         return [(note[1], note[2:]) for note in self.notes if note[0] == call_id]
@@ -193,12 +193,14 @@ async def each(lines, check, modes=MODES):
 
 
 async def together(lines, check, modes):
-    """Check all conversions at the same time, because a check mostly waits. Return the failures."""
+    """Run `check` for all items of `modes` at the same time, because a check mostly waits. Return a dict from a
+    conversion's name to its failure.
+    """
     return dict(filter(None, await asyncio.gather(*(tried(lines, check, *mode) for mode in modes))))
 
 
 async def tried(lines, check, wire, stream):
-    """Return the name of a conversion and its failure, or None if there is no failure."""
+    """Run `check` for one conversion. Return the conversion's name and the failure, or None if the check passes."""
     try:
         await check(lines, wire, stream=stream)
     except Exception as error:  # noqa: BLE001 (every failure is reported)

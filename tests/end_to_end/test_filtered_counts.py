@@ -1,6 +1,6 @@
-"""Tests that filters can block and change the texts in requests for a token count and in InvokeModel requests.
+"""Tests that filters can block requests for a token count and InvokeModel requests, and can change the texts in them.
 
-Every form is tried that the body of such a request can have.
+Such a request's body can have several forms. All of them are tried.
 """
 
 import base64
@@ -92,7 +92,9 @@ def requests(text):
 
 
 def readable(body):
-    """Return the body of a request with the JSON of an InvokeModel body in place of its base64."""
+    """Return the JSON text of a request's body. If the body contains an InvokeModel body in base64, return only this
+    inner JSON.
+    """
     data = json.loads(body)
     inner = data.get("input", {}).get("invokeModel", {}).get("body") if isinstance(data.get("input"), dict) else None
     return json.dumps(data) if inner is None else base64.b64decode(inner, validate=True).decode()

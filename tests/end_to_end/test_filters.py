@@ -1,4 +1,6 @@
-"""Tests of filters: they see each call and may change its text, block it, or answer it, with every pair of formats."""
+"""Tests of filters, with every pair of the client's and the provider's format. Filters see each call, and may change
+its text, block it or answer it.
+"""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
-"""Tests that an API format from a folder of plugins is treated like a built-in one.
+"""Tests that an API format whose plugin is in a folder of the operator is treated like a built-in one.
 
-The format's flag defines where a request has its session id and its files, and which options a provider has.
+The plugin defines where a request has its session id and its files, and which options a provider has.
 """
 
 import pytest
@@ -48,7 +48,7 @@ def meter(request, target, head):
 
     return Silent()
 """
-"""Source of a function `meter` that finds no token counts in a reply. So the call is charged an estimate."""
+"""Source of a plugin function `meter` that never finds token counts. The cost of a call is then an estimate."""
 QUOTAS = {"quotas": {"team": {"capacity": "$1.00", "rate": "$0/day", "on_exceed": "reject"}}}
 DOLLARS_PER_TOKEN = 1.25e-6
 GRANTS = [{"src": ["*"], "app": {CAP: [{"role": "admin"}, {"models": "**", "quotas": [{"bucket": "team"}]}]}}]
@@ -80,8 +80,10 @@ async def test_a_session_that_the_body_names_is_the_calls(tmp_path, code, is_nam
 
 
 async def test_its_pictures_are_estimated_by_its_own_rule(tmp_path):
-    """Check that the tokens of an image are estimated by the rule of the format's plugin, and not as if its base64 were
-    text. The provider reports no usage here.
+    """Check that an image's tokens are estimated by the rule of the format's plugin, and not from the length of its
+    base64.
+
+    The provider reports no usage, so the cost shows the estimate.
     """
     costs = {}
     for name, code in (("image", FILES), ("text", "")):

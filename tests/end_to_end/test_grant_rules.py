@@ -1,4 +1,4 @@
-"""Tests of every rule of grants, as a table of grants, callers, requests, statuses and errors."""
+"""Tests of every rule of grants. A table has grants, a caller, a request, and the expected status and error."""
 
 import json
 from typing import NamedTuple

@@ -36,8 +36,8 @@ async def second_sim():
 
 @contextlib.asynccontextmanager
 async def held_stream(gateway, simulated, **more):
-    """Begin a stream that stops after its first bytes. Yield the reply, and the simulated provider's `Gate`,
-    which lets the stream continue. `more` are further members of the request.
+    """Begin a stream that stops after its first bytes. Yield the reply, and the simulated provider's `Gate`, which lets
+    the stream continue. `more` are further fields of the request.
     """
     gate = scenarios.Gate()
     simulated.script(scenarios.replace(scenarios.NAMED["text"], gate=gate))
@@ -80,7 +80,9 @@ def exchange(connection, message):
 
 
 def talk(state, *messages):
-    """Send messages on one connection to the hand-over socket, and return the last answer."""
+    """Send messages one after the other on one connection to the hand-over socket. Return the answer to the last
+    message.
+    """
     with connected(state) as connection:
         return [exchange(connection, message) for message in messages][-1]
 
@@ -133,9 +135,10 @@ async def test_a_new_process_that_cannot_start_is_no_fault_of_the_old(tmp_path, 
 
 
 async def test_a_process_that_ends_after_its_commit_gives_everything_back(tmp_path, bedrock_sim):
-    """Check that the old process continues if the new process takes over the journal and then ends.
+    """Check that the old process continues to serve if the new process has committed the hand-over and then ends.
 
-    Calls that are open at that moment, and calls that begin then or later, must each be recorded once.
+    Three calls must each be recorded once: one that was open, one that began during the hand-over, and one that began
+    later.
     """
     arguments = configuration(tmp_path, bedrock_sim.url)
     state = tmp_path / "state"
@@ -174,10 +177,10 @@ async def test_calls_of_an_old_process_that_is_killed_are_lost(tmp_path, bedrock
 
 
 async def test_calls_of_the_old_process_outlive_a_new_process_that_is_killed(tmp_path, bedrock_sim):
-    """Check that the open calls of the first process are recorded and charged if the second process, which has taken
-    over the journal, is killed. A third process does this.
+    """Check that calls of a first process are recorded and charged, although the second process, which took over the
+    journal, is killed.
 
-    Some of the calls end before the third process begins, and some end afterwards.
+    A third process records them. One call ends before the third process begins, and one ends afterwards.
     """
     arguments = configuration(tmp_path, bedrock_sim.url)
     async with family(tmp_path, *arguments) as gateway:
@@ -211,10 +214,10 @@ async def test_several_old_processes_end_their_calls_at_once(tmp_path, bedrock_s
 
 
 async def test_a_call_that_begins_in_the_old_process_reserves_in_the_new(tmp_path, bedrock_sim):
-    """Check that a call over a connection to the old process reserves its cost in the new process, which has the
-    balance.
+    """Check that after a hand-over, calls over old connections to the old process reserve their cost in the new
+    process, which has the balance.
 
-    So such a call is refused when calls to the new process have spent the balance.
+    When calls to the new process have spent the balance, a call over an old connection is refused.
     """
     arguments = configuration(tmp_path, bedrock_sim.url, idle_seconds=60)
     document = json.loads((tmp_path / "config.hujson").read_text())
@@ -256,14 +259,14 @@ with socket.socket(socket.AF_UNIX) as one:
     one.connect("handover.sock")
     print(one.recv(1))
 """
-"""A program that is run by root and connects as another user."""
+"""A program that root starts. It connects to the hand-over socket as another user."""
 
 
 async def test_the_socket_of_the_hand_over_is_for_one_user(tmp_path, bedrock_sim):
     """Check that only the socket's owner may use the hand-over socket. Another user gets no answer, even if the file
-    mode lets this user connect.
+    mode permits the connection.
 
-    The check with another user needs root.
+    The test tries another user only if it runs as root.
     """
     state = tmp_path / "state"
     async with family(tmp_path, *configuration(tmp_path, bedrock_sim.url)) as gateway:
@@ -310,8 +313,8 @@ async def test_messages_that_agree_with_nothing_change_nothing(tmp_path, bedrock
 
 
 async def test_the_new_process_knows_the_circuits_and_sessions_of_the_old_one(tmp_path, bedrock_sim, second_sim):
-    """Check that the new process takes over the old one's sessions, and makes no call to a model whose circuit the old
-    process had opened.
+    """Check that the new process takes over the old one's sessions and open circuits. A model whose circuit is open
+    gets no call.
     """
     arguments = configuration(tmp_path, bedrock_sim.url)
     path = tmp_path / "config.hujson"

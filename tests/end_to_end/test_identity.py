@@ -70,7 +70,9 @@ async def asking(tmp_path, sim, bedrock_sim):
 
 
 async def connected(running, sim=None, node=None, *, at=0, **options):
-    """Return a connection to a listener. If `sim` is given, tailscaled forwards the connection for `node`."""
+    """Return a connection to the listener number `at`. If `sim` is given, tailscaled says that the connection comes
+    from `node`.
+    """
     place = urlsplit(running.running.urls[at])
     raw = await Raw.open(place.hostname, place.port, **options)
     if sim is not None:
@@ -249,8 +251,9 @@ async def test_a_policy_alone_lets_a_caller_in(tmp_path, sim, bedrock_sim):
 
 
 async def test_a_node_cannot_send_a_proxy_header_of_its_own(asking, sim):
-    """Check that a PROXY header from a tailnet node is refused, although tailscaled forwards the node's connection from
-    this machine, where a proxy may run.
+    """Check that a PROXY header that a tailnet node sends is refused.
+
+    Tailscaled forwards the node's connection from 127.0.0.1, where a real proxy may run too.
     """
     for header in (version_1("100.64.0.7"), version_2("100.64.0.7"), b"PROXY UNKNOWN\r\n"):
         raw = await connected(asking, sim, BOB, at=1, first=header)
@@ -280,10 +283,10 @@ async def local(state, sim, upstream, *, grants=GRANTS, **more):
 
 
 async def test_the_tailnet_is_not_this_machine_without_a_network_device(tmp_path, sim, bedrock_sim):
-    """Check that tailnet nodes are not treated as local processes. Without a tailnet network device, tailscaled
-    forwards their connections to 127.0.0.1.
+    """Check that a tailnet node is not treated as a local process, although its connection comes from 127.0.0.1. The
+    node can neither make calls nor read metrics.
 
-    Such a node can neither make calls nor read metrics.
+    Without a tailnet network device, tailscaled forwards each node's connection to 127.0.0.1.
     """
     metrics = {"metrics": {"listen": "127.0.0.1:0"}}
     async with local(tmp_path, sim, bedrock_sim, more=metrics) as running:
@@ -354,10 +357,10 @@ async def test_who_the_caller_is_by_the_way_and_the_mode(tmp_path, sim, bedrock_
 
 @pytest.mark.parametrize(("tun", "role", "warned"), [(True, "admin", 1), (True, "user", 0), (False, "admin", 0)])
 async def test_a_machine_whose_owner_is_admin_is_warned_of(tmp_path, sim, bedrock_sim, tun, role, warned):
-    """Check that a warning is logged if the gateway's machine has a tailnet network device and its owner has the role
-    admin.
+    """Check that the gateway warns if its machine has a tailnet network device and the machine's owner has the role
+    admin. In other cases, it does not warn.
 
-    The warning is needed because every process of such a machine is treated as the owner.
+    With such a device, every process of the machine is treated as the owner.
     """
     sim.tun = tun
     grants = [{"src": [ME.user.login], "app": {CAP: [{"role": role}, {"models": "**"}]}}]
@@ -407,11 +410,10 @@ async def test_grants_of_a_long_policy_come_by_tailscale_serve(tmp_path, bedrock
 
 
 async def test_a_crowd_of_local_processes_does_not_lock_tailnet_callers_out(asking, sim):
-    """Check that tailnet callers are served while 16 local processes open connections continuously.
+    """Check that tailnet callers are served while 16 local processes continuously open connections.
 
-    The tailnet callers use the first listener through tailscaled, and the second one through a proxy that sends their
-    addresses. The local processes are refused. On a busy machine, some of them are told that tailscaled answers too
-    slowly.
+    The local processes are refused: with 403, or with 503 if tailscaled is too slow. The tailnet callers come through
+    tailscaled at the first listener, and through a proxy at the second one.
     """
     over = False
     refused = set()
@@ -434,10 +436,10 @@ async def test_a_crowd_of_local_processes_does_not_lock_tailnet_callers_out(aski
 
 
 CALLS = int(os.environ.get("IRISGATE_CALLS", "2400"))
-"""Number of requests that the two callers of the test make together."""
+"""Total number of requests of both callers."""
 TOGETHER = 6
 EACH = 50
-"""Number of requests on one connection. The next connection, from the same port, belongs to the other caller."""
+"""Number of requests of one caller on one connection. Then the other caller connects from the same port."""
 
 
 async def test_two_callers_that_share_an_address_are_never_mixed_up(asking, sim):

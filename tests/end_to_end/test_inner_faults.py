@@ -110,9 +110,10 @@ async def test_a_database_that_breaks_fails_no_call_and_is_repaired(tmp_path, be
 
 
 async def test_a_damaged_page_of_the_database_names_the_repair_or_stops_no_start(tmp_path, bedrock_sim, monkeypatch):
-    """Check that a start with a damaged page of the database succeeds, or that its error names the file and the repair.
+    """Check that a gateway starts although a page of its database is damaged, or that its error names the file and how
+    to repair it.
 
-    Every fourth page is damaged in turn. With IRISGATE_ALL_OFFSETS=1, every page is damaged in turn.
+    Every fourth page is tried, or every page if IRISGATE_ALL_OFFSETS=1 is set.
     """
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as running:
         for _ in range(3):
@@ -151,7 +152,7 @@ async def test_a_damaged_line_of_the_journal_stops_no_start(tmp_path, bedrock_si
 async def test_a_clock_that_jumps_ahead_deletes_calls_and_fails_none(tmp_path, bedrock_sim, monkeypatch):
     """Check that no call fails if the clock jumps ahead by ten years, and then back.
 
-    Stored calls that seem too old meanwhile are deleted. Calls that are made afterwards are kept.
+    After the jump ahead, the stored calls are too old and are deleted. A call that is made after the jump back is kept.
     """
     real, jump = time.time, 0
     monkeypatch.setattr(follower, "time", lambda: real() + jump)
@@ -178,9 +179,8 @@ async def test_a_clock_that_jumps_ahead_deletes_calls_and_fails_none(tmp_path, b
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("step", ["last_cost", "total_cost", "settle", "_record", "Balance"])
 async def test_a_bug_at_the_end_of_a_call_loses_no_record(tmp_path, bedrock_sim, monkeypatch, step, stream):
-    """Check that after a bug in one of a call's last steps, the client gets its reply and the call is recorded.
-
-    The charge of the call equals the cost in its record.
+    """Check that if one of a call's last steps raises an exception, the client still gets its reply, and the call is
+    recorded and charged.
     """
     faults = [SystemError("a bug")]
     real = getattr(finish, step)

@@ -19,8 +19,7 @@ ROUNDS = 10
 FINISHED = 6
 """Number of calls that must have ended in a round before the process is killed."""
 LONGEST = 0.5
-"""Maximum number of seconds between the end of call number `FINISHED` and the kill. A round takes about five seconds.
-"""
+"""Maximum number of seconds from the end of call number `FINISHED` to the kill of the gateway."""
 TOGETHER = 8
 
 
@@ -37,7 +36,7 @@ async def one(session, url, stream, whole):
 
 
 async def load(url, whole):
-    """Make calls, some at the same time, until the gateway is killed."""
+    """Make calls, `TOGETHER` at a time, until the gateway is killed."""
     numbers = count()
 
     async def calling(session):
@@ -49,7 +48,9 @@ async def load(url, whole):
 
 
 async def test_a_killed_process_has_each_finished_call_exactly_once(tmp_path, bedrock_sim):
-    """Check that every call whose last byte was sent is stored after a kill, and that none is stored twice."""
+    """Check that after the gateway was killed, every call whose last byte a client has received is stored, and that no
+    call is stored twice.
+    """
     config = tmp_path / "config.hujson"
     quotas = {"all": {"capacity": "$1000.00", "rate": "$0.00/day"}}
     grants = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"quotas": [{"bucket": "all"}]}]}}]

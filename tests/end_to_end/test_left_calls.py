@@ -1,7 +1,7 @@
-"""Tests of calls whose client disconnects. The provider bills a reply even if nobody reads it.
+"""Tests of calls whose client disconnects. They are recorded and charged like other calls, because the provider bills a
+reply even if nobody reads it.
 
-So such calls are recorded and charged like other calls. If the gateway reads the reply to its end, the charge is the
-reported usage.
+If the gateway reads the reply to its end, the charge is the reported usage.
 
 Source: BerriAI/litellm#13245.
 """
@@ -27,7 +27,7 @@ from tests.helpers.waiting import eventually
 
 BUDGET = 10**9
 ANSWERS = 0.5
-"""Seconds after which the provider answers. The client disconnects as soon as the provider has the request."""
+"""Seconds after which the provider answers a request. The client disconnects earlier."""
 HELLO = [{"role": "user", "content": "hello"}]
 CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
 INVOKE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 10, "messages": HELLO}
@@ -64,7 +64,7 @@ STREAMS = {
 
 
 async def leave(gw, sim, path, body):
-    """Make a call, and disconnect when the provider has received it."""
+    """Make a call, and disconnect when the provider has received its request."""
     call = asyncio.create_task(gw.post(path, body))
     await eventually(lambda: sim.requests)
     call.cancel()
@@ -73,7 +73,7 @@ async def leave(gw, sim, path, body):
 
 
 async def leave_after(gw, path, body, seconds):
-    """Make a call, and disconnect after some seconds."""
+    """Make a call, and disconnect after `seconds` seconds."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(seconds):
             await gw.post(path, body)
@@ -148,9 +148,8 @@ async def test_a_stream_that_is_left_before_its_head_costs_an_estimate(tmp_path,
 
 
 async def test_a_reply_is_read_on_for_a_bounded_time(tmp_path, bedrock_sim, monkeypatch):
-    """Check that after the client has disconnected, the gateway waits only for a limited time for the provider's reply.
-
-    The cost is then an estimate.
+    """Check that after the client has disconnected, the gateway reads the provider's reply only for a limited time. The
+    cost is then an estimate.
     """
     monkeypatch.setattr(call_path, "ReadOn", partial(ReadOn, seconds=0.2))
     bedrock_sim.default = replace(TEXT, delay=20)
@@ -175,7 +174,10 @@ async def test_a_refusal_that_nobody_waits_for_costs_nothing(tmp_path, bedrock_s
 
 
 async def test_a_call_that_is_left_is_not_tried_again(tmp_path, bedrock_sim):
-    """Check that after a refusal of a beta, the retry without the beta is not made if the client has disconnected."""
+    """Check that no second attempt is made if the client has disconnected.
+
+    The provider has refused a beta. For a connected client, the gateway would repeat the request without the beta.
+    """
     refused = scenarios.error("ValidationException", "invalid beta flag")
     bedrock_sim.script(replace(refused, delay=ANSWERS))
     async with limited(tmp_path, bedrock_sim, quota(BUDGET), provider={"flags": ["bedrock_model_invoke"]}) as gw:
@@ -188,7 +190,9 @@ async def test_a_call_that_is_left_is_not_tried_again(tmp_path, bedrock_sim):
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 async def test_a_client_that_closes_its_sending_half_has_left(tmp_path, bedrock_sim, stream):
-    """Check that a half-closed connection is treated like a closed one, with the same record and charge."""
+    """Check that a client that closes only its sending side is treated like one that disconnects, with the same record
+    and charge.
+    """
     bedrock_sim.default = replace(TEXT, delay=ANSWERS)
     body = json.dumps({"model": HAIKU, "messages": HELLO, "stream": stream}).encode()
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
@@ -206,7 +210,7 @@ async def test_a_client_that_closes_its_sending_half_has_left(tmp_path, bedrock_
 
 @contextmanager
 def full_port():
-    """Yield a port on which connections are never accepted."""
+    """Yield a port of a listening socket whose queue is full, so that further connections hang."""
     with socket.socket() as listener, ExitStack() as stack:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -231,10 +235,10 @@ async def test_a_call_that_is_left_before_it_is_sent_costs_nothing(tmp_path):
 
 
 async def test_a_server_without_prices_is_left_at_once(tmp_path):
-    """Check that the gateway closes the connection to the provider as soon as the client has disconnected, if the model
-    has no price.
+    """Check that if the model has no price, the connection to the provider is closed as soon as the client has
+    disconnected.
 
-    So a local model server can stop its work.
+    A local model server can then stop generating.
     """
     async with OpenAISim(keys={KEY}) as sim:
         sim.default = replace(TEXT, delay=20)
@@ -248,8 +252,9 @@ async def test_a_server_without_prices_is_left_at_once(tmp_path):
 
 
 async def test_a_gateway_that_stops_waits_for_no_reply_that_nobody_reads(tmp_path, bedrock_sim):
-    """Check that a gateway that stops does not wait for a reply whose client has disconnected. The call is recorded and
-    charged an estimate.
+    """Check that a gateway that stops does not wait for a reply whose client has disconnected.
+
+    The call is recorded, and its charge is an estimate.
     """
     bedrock_sim.default = replace(TEXT, delay=60)
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:

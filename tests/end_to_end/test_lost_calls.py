@@ -1,6 +1,6 @@
-"""Tests of a process that is killed while calls wait for the provider.
+"""Tests of a gateway process that is killed while calls wait for the provider.
 
-Each call is recorded as lost and charged once.
+Each such call is recorded as lost, and charged once.
 """
 
 import asyncio
@@ -24,9 +24,8 @@ KILLS = int(os.environ.get("IRISGATE_KILLS", "3"))
 TOGETHER = 8
 MAX_TOKENS = 1000
 MOST = Decimal(MAX_TOKENS * 5_500 + 200 * 1_375) / 10**9
-"""Maximum cost of one call in these tests, in dollars.
-
-This is the cost of as many output tokens as the limit allows, and of 200 input tokens that are all written to a cache.
+"""Maximum cost in dollars of one call in these tests: `MAX_TOKENS` output tokens, and 200 input tokens that are written
+to a cache.
 """
 BUDGET = 1000
 PROVIDER = Decimal(PRICE) / 10**9
@@ -68,7 +67,7 @@ async def gateway(tmp_path, config):
 
 
 async def post(session, url, kind, number, *, hang):
-    """Make a call whose session id is its number. If `hang` is true, the provider never answers it."""
+    """Make a call whose session id is its number. If `hang` is true, the provider does not answer."""
     way, stream = kind
     path, body = SIBLINGS[way]
     text = f"[stall] {number}" if hang else f"hello {number}"
@@ -78,7 +77,7 @@ async def post(session, url, kind, number, *, hang):
 
 
 async def load(url, numbers):
-    """Make calls of all kinds until the gateway is killed. The provider never answers half of them."""
+    """Make calls of all kinds until the gateway is killed. Every second call is never answered by the provider."""
 
     async def calling(session):
         for number in numbers:
@@ -105,8 +104,8 @@ async def killed(running):
 
 
 async def test_every_request_that_a_provider_saw_is_recorded_and_paid_for(tmp_path, bedrock_sim):
-    """Check after each kill that the gateway's charges equal the provider's charges, within the accuracy of the
-    estimates.
+    """Check that after repeated kills of the gateway, each request that the provider received is recorded, and charged
+    its cost or an estimate.
     """
     bedrock_sim.default = NAMED["text"]
     config = configuration(tmp_path, bedrock_sim)
@@ -136,7 +135,9 @@ async def test_every_request_that_a_provider_saw_is_recorded_and_paid_for(tmp_pa
 
 
 def sessions_of(sim):
-    """Return the session numbers in the texts of the requests that the provider received."""
+    """Return the session ids of the requests that the provider received. In these tests, each prompt contains the id of
+    its session.
+    """
     return {
         next(word for word in seen.body.decode().replace('"', " ").split() if word.isdigit()) for seen in sim.requests
     }
@@ -144,9 +145,10 @@ def sessions_of(sim):
 
 @pytest.mark.parametrize(("cents", "passing"), [(99, 2), (100, 1)])
 async def test_a_killed_gateway_makes_no_budget_last_longer(tmp_path, bedrock_sim, cents, passing):
-    """Check that calls use up a bucket of one dollar, even if the gateway is killed during each call.
+    """Check that a bucket of one dollar pays for `passing` calls of at most `cents` cents, although the gateway is
+    killed during each call.
 
-    The last call may cost more than is left, because a call may begin as long as the balance is positive.
+    A call may begin as long as the balance is positive, even if it could cost more.
     """
     bedrock_sim.default = NAMED["stall"]
     config = configuration(tmp_path, bedrock_sim, "1.00")

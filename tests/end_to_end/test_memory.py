@@ -1,4 +1,4 @@
-"""Tests that calls leave nothing behind in memory, however they end. The soak benchmark measures this over hours."""
+"""Tests that calls leave nothing behind in memory, however they end. The soak benchmark tests the same for hours."""
 
 import asyncio
 import functools
@@ -14,31 +14,26 @@ from tests.bench.soak_probe import tables
 from tests.helpers.gateway import gate
 
 COUNTS = 5
-"""Number of times that the objects are counted. The first count is ignored, because the calls before it fill caches and
-tables that are kept on purpose.
-"""
+"""Number of times that the objects are counted. The first count is ignored, because the calls before it fill caches."""
 FAULTS = 96
-"""Number of calls with a fault before each count of the objects: 12 calls of each kind of fault."""
+"""Number of failing calls before each count of the objects: 12 calls of each kind of fault."""
 RIGHT = 24
-"""Number of calls without a fault before each count of the objects."""
+"""Number of successful calls before each count of the objects."""
 PERIOD = 11_400
-"""Number of different calls that `soak.request` makes. After this number, it makes the same calls again, with other
-texts, sessions and names.
-"""
+"""Number of calls after which `soak.request` begins to repeat the same calls, with other texts, sessions and names."""
 GROWTH = 8
-"""Minimum number of additional objects that counts as a leak. A type of objects leaks if its number grows by at least
-this from each count to the next.
+"""Growth that shows a leak: at least this number of objects of one type is added between each two counts.
 
-Growth in a single count is no leak, because open connections change the numbers by some dozen objects.
+Open connections change the numbers by less, or between only two of the counts.
 """
 CURSORS = "weakref.ReferenceType"
-"""The type whose objects are not counted. A connection of sqlite3 keeps weak references to its cursors, and removes the
-dead ones only after every 200 cursors.
+"""The name of the type of weak references, which are not counted. A connection of sqlite3 keeps up to 200 of them to
+its dead cursors.
 """
 
 
 async def _remove_cancelled_timers():
-    """Make the event loop remove cancelled timers. The loop keeps cancelled timers until they are more than half of all
+    """Make the event loop remove cancelled timers. By itself, it removes them only when they are more than half of all
     timers.
     """
     loop = asyncio.get_running_loop()
@@ -49,7 +44,9 @@ async def _remove_cancelled_timers():
 
 
 def _clear_caches():
-    """Empty the caches of all modules. `tests/contract/test_caches.py` checks that each of them has a bound."""
+    """Empty the `lru_cache` caches of all modules. `tests/contract/test_caches.py` checks that these caches have a
+    maximum size.
+    """
     for module in list(sys.modules.values()):
         for each in list(vars(module).values()):
             if type(each) is functools._lru_cache_wrapper:
@@ -57,8 +54,8 @@ def _clear_caches():
 
 
 async def counted():
-    """Return a `Counter` with two kinds of keys: a type, with the number of its live objects; and an attribute that is
-    a container, with the number of its entries.
+    """Return a `Counter` with two kinds of entries: the number of live objects of each type, and the number of items of
+    each container, such as a dict, that is an attribute of an object.
     """
     await _remove_cancelled_timers()
     _clear_caches()

@@ -1,5 +1,5 @@
-"""Tests of a running gateway's metrics: errors of providers, the gateway's own time, and a separate listener for
-metrics.
+"""Tests of a running gateway's metrics: errors of providers, the time that the gateway itself takes for a call, and a
+separate listener for metrics.
 """
 
 import re

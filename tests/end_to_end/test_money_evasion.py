@@ -38,7 +38,7 @@ WRITES = {
 
 
 async def left(gw, path, body, *, wait=0.3):
-    """Read the reply, and disconnect when nothing more has come for `wait` seconds."""
+    """Make a call, and read its reply. Disconnect after `wait` seconds if the reply is not complete by then."""
     async with gw.session.post(gw.url + path, json=body) as reply:
         try:
             async with asyncio.timeout(wait):
@@ -69,7 +69,7 @@ async def test_leaving_before_the_usage_report_is_not_free(tmp_path, bedrock_sim
 
 
 async def count_of_frames(gw, sim, reply, path, body):
-    """Make a call, and return the number of frames of its reply, which the simulated provider's gate counts."""
+    """Make a call, and return the number of frames in which the simulated provider sends its reply."""
     passed = Counting()
     sim.script(scenarios.Scenario(reply, gate=passed))
     await gw.post(path, body)
@@ -96,8 +96,8 @@ SILENT = [
 
 @pytest.mark.parametrize(("usage", "tokens"), SILENT)
 async def test_uncounted_output_costs_an_estimate_of_the_delivered(tmp_path, usage, tokens):
-    """Check that a stream whose usage report has no output count costs an estimate from its text, and is marked as
-    estimated.
+    """Check that if a usage report has no output count, the output is estimated from the delivered text, and the call
+    is marked as estimated.
     """
     text = "word " * 600
     chunks = [
@@ -134,7 +134,7 @@ CONVERSED = {
     ],
 )
 async def test_an_unpriced_call_is_charged_by_its_report(tmp_path, bedrock_sim, model, report, charged):
-    """Check that a call without a price is charged by its reported usage, never by the whole reservation."""
+    """Check that if a price is missing, the charge depends on the reported usage, and is less than the reserved amount."""
     # what takes its time is no longer for that
     bedrock_sim.script(replace(scenarios.raw(json.dumps({**CONVERSED, **report}).encode()), delay=0.3))
     async with limited(tmp_path, bedrock_sim, quota(ENOUGH)) as gw:

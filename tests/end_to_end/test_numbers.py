@@ -1,4 +1,4 @@
-"""Tests of odd numbers in requests and in a provider's counts: each call has one record, and its reservation is
+"""Tests of unusual numbers in requests and in a provider's counts: each call has one record, and its reservation is
 released when it ends.
 """
 

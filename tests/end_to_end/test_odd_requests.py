@@ -55,11 +55,11 @@ NATIVE = {
 @pytest.mark.parametrize("size", [0, 1_200_000])
 @pytest.mark.parametrize("flag", NATIVE)
 async def test_a_half_of_a_character_reaches_the_provider_as_it_came(tmp_path, flag, size):
-    """Check that a text with half of a surrogate pair is accepted. Clients send it if they cut a text within a
-    character (anomalyco/opencode#17758).
+    """Check that a request is accepted if its text has half of a surrogate pair. Clients send it if they cut a text
+    within a character (anomalyco/opencode#17758).
 
-    The lone surrogate is passed on unchanged. For Claude it is replaced by U+FFFD, because Claude's API refuses lone
-    surrogates (anthropics/claude-code#60394).
+    The half is passed on unchanged. Only for Claude it is replaced by U+FFFD, because Claude's API refuses it
+    (anthropics/claude-code#60394).
     """
     bodies = []
 
@@ -82,8 +82,8 @@ async def test_a_half_of_a_character_reaches_the_provider_as_it_came(tmp_path, f
 
 @pytest.mark.parametrize("flags", [["bedrock_model_invoke"], ["bedrock_converse"]])
 async def test_messages_below_bedrock_are_served(tmp_path, bedrock_sim, flags):
-    """Check that a Messages request to a path that begins with /bedrock is served. Anthropic's Go SDK sends it in
-    Bedrock mode, if its base URL ends with /bedrock.
+    """Check that a Messages request whose path begins with /bedrock is served. Anthropic's Go SDK sends such requests
+    in Bedrock mode, if its base URL ends with /bedrock.
     """
     body = {**MESSAGES, "anthropic_version": "bedrock-2023-05-31"}
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, flags=flags)}) as gw:
@@ -133,7 +133,10 @@ async def test_a_base_url_that_ends_with_a_slash_reaches_a_job(tmp_path, bedrock
     ],
 )  # fmt: skip
 async def test_only_invoke_model_passes_on_the_accepted_type(tmp_path, bedrock_sim, path, body, flags):
-    """Check that the `Accept` of other clients, which is about the gateway's reply, does not reach Bedrock."""
+    """Check that the client's header `Accept` reaches Bedrock only if an InvokeModel request is passed on unchanged.
+
+    In other API formats, the header describes the gateway's reply, and not Bedrock's.
+    """
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, models=[HAIKU], flags=flags)}) as gw:
         reply = await gw.post(path.format(HAIKU), body, headers={"accept": "text/event-stream"})
         own = path.endswith("/invoke") and flags == ["bedrock_model_invoke"]

@@ -1,4 +1,5 @@
-"""Tests of the additional requests of a call to a provider: the requests of a plugin's function `steps`, and retries.
+"""Tests of the second and later requests that a call sends to a provider: retries, and requests of a plugin's function
+`steps`.
 
 They must be sent, limited, counted and logged like the first request of a call.
 """
@@ -120,9 +121,7 @@ async def refusing_once(then):
 
 
 class At:
-    """A stand-in for a simulated provider that is found at `url`. It has those attributes of a simulated provider that
-    the tests read.
-    """
+    """A stand-in for a simulated provider, with the two attributes that the function `limited` reads."""
 
     default = None
 
@@ -144,7 +143,7 @@ async def retried(tmp_path, then, path=f"/model/{HAIKU}/invoke"):
 
 @pytest.mark.parametrize("path", [f"/model/{HAIKU}/invoke", f"/model/{HAIKU}/invoke-with-response-stream"])
 async def test_a_second_try_that_reaches_nobody_is_free_as_the_first(tmp_path, path):
-    """Check that a call is free if the provider refuses the first request and cannot be reached for the second one."""
+    """Check that a call is free if the provider refuses the first request, and cannot be reached for the second one."""
     reply, record, requests = await retried(tmp_path, None, path)
     assert (reply.status, len(requests)) == (503, 1)
     assert (record["attempts"], record["cost_usd"], record["estimated"]) == (1, 0, False)
@@ -153,9 +152,7 @@ async def test_a_second_try_that_reaches_nobody_is_free_as_the_first(tmp_path, p
 @pytest.mark.parametrize("path", [f"/model/{HAIKU}/invoke", f"/model/{HAIKU}/invoke-with-response-stream"])
 @pytest.mark.parametrize("then", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", b"nonsense\r\n\r\n"])
 async def test_a_second_try_that_breaks_off_is_paid_for(tmp_path, path, then):
-    """Check that a second request is charged if the provider has read it, although the provider refused the first
-    request.
-    """
+    """Check that a call is charged if the provider refuses the first request, reads the second one and then breaks off."""
     _, record, requests = await retried(tmp_path, then, path)
     assert len(requests) == record["attempts"] == 2
     assert (record["outcome"], record["estimated"]) == ("failed", True)

@@ -48,16 +48,16 @@ EACH_KIND = {
     "build", "steps", "error", "meter.facts", "meter.feed", "output_bytes", "decoder.feed", "encoder.feed",
     "translation.feed",
 }  # fmt: skip
-"""A selection of hooks that covers each way in which the gateway calls hooks."""
+"""Hooks with which unusual faults are tried. Together they cover each way in which the gateway calls a hook."""
 UNCALLED = {
     ("native", "whole"): {"encoder", "encoder.whole"},
     ("native", "stream"): {"encoder.feed", "encoder.close"},
 }
-"""Hooks that are not called if a reply is passed on unchanged."""
+"""Hooks that are not called. The key is the kind of conversion and the mode of the reply."""
 
 
 def hooks(way, mode):
-    """Return the hooks that a kind of conversion calls, as pairs of plugin and hook."""
+    """Return the hooks that are called for a kind of conversion and mode of reply, as pairs of plugin and hook."""
     more = STREAM_HOOKS if mode == "stream" else WHOLE_HOOKS
     client = [("acme", hook) for hook in (*CLIENTS, *more["client"]) if hook not in UNCALLED.get((way, mode), ())]
     provider = [(WAYS[way], hook) for hook in (*PROVIDERS, *more["provider"])]
@@ -68,8 +68,8 @@ def hooks(way, mode):
 
 
 def fails(hook, fault):
-    """Return whether the hook fails with this fault. For example, returning None is no failure of a hook that may
-    return None.
+    """Return whether a hook with this fault fails. For example, a hook that may return None does not fail by returning
+    None.
     """
     if fault in {"type", "coroutine", "text", "none", "generated"} and hook in UNCHECKED:
         return False
@@ -118,7 +118,9 @@ def script(provider, hook, mode):
 
 
 def fault_of(way, mode, where, answer, complete):
-    """Return what is wrong with the reply to a client, or "" if it is correct."""
+    """Return what is wrong with the reply to a call whose hook failed, or "" if nothing is. `where` is the plugin and
+    its hook.
+    """
     plugin, hook = where
     error = answer.error()
     if b"HTTP/1.1" in answer.body:
@@ -133,7 +135,9 @@ def fault_of(way, mode, where, answer, complete):
 
 
 class Cell:
-    """The test of one hook with one fault: the reply to the failed call, and the reply to the next call."""
+    """The results of one test: the plugin and hook that failed, the fault, the reply to the failed call, and the reply
+    to the next call.
+    """
 
     def __init__(self, where, fault, answer, following):
         self.where, self.fault, self.answer, self.following = where, fault, answer, following
@@ -158,9 +162,10 @@ class Cell:
 
 
 def faults_of(way, mode):
-    """Return pairs of a hook that this kind of conversion calls, and a fault to try with the hook.
+    """Return the tests for a kind of conversion and a mode of the reply. A test is a pair: the plugin with its hook,
+    and the fault to try.
 
-    Unusual faults are tried only with the hooks in `EACH_KIND`, and only in translated streams.
+    Unusual faults are tried only in translated streams, with the hooks in `EACH_KIND`.
     """
     usual = product(hooks(way, mode), USUAL)
     unusual = product(hooks(way, mode), UNUSUAL) if (way, mode) == ("translated", "stream") else ()
@@ -169,7 +174,9 @@ def faults_of(way, mode):
 
 
 async def tried(gw, provider, way, mode):
-    """Let each hook of a kind of conversion fail with each fault that applies to it. Return the results (`Cell`)."""
+    """Make two calls for each test of `faults_of`: one with the hook's fault, and one without. Return the results
+    (`Cell`).
+    """
     cells = []
     for where, fault in faults_of(way, mode):
         script(provider, where[1], mode)

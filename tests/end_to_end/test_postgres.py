@@ -1,4 +1,4 @@
-"""Tests of a gateway that stores its records in PostgreSQL, when the database server or the gateway stops."""
+"""Tests of a gateway that stores its records in PostgreSQL. The database server or the gateway is stopped or killed."""
 
 import asyncio
 import json
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("postgres")
 
 @pytest.fixture
 def serve(tmp_path, bedrock_sim, address):
-    """Return the command-line arguments of a gateway that stores its records in PostgreSQL, with one quota for all
-    callers together.
+    """Write the configuration of a gateway that stores its records in PostgreSQL, with one quota for all callers.
+    Return the arguments of the command `serve`.
     """
     grants = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"quotas": [{"bucket": "all"}]}]}}]
     config = {
@@ -64,8 +64,8 @@ async def require_all(gateway, whole):
 
 
 async def test_calls_go_on_while_the_server_is_away_and_are_stored_after(tmp_path, serve):
-    """Check that no call fails while PostgreSQL is stopped under load, that /readyz says so, and that nothing is
-    lost.
+    """Check that no call fails while PostgreSQL is stopped under load, that /readyz reports the stopped database, and
+    that nothing is lost.
     """
     whole = []
     async with served(tmp_path, *serve) as gateway:
@@ -192,7 +192,7 @@ async def test_the_password_is_on_no_page_and_in_no_log(tmp_path, serve, address
 
 
 async def test_the_same_database_answers_after_a_new_state_folder(tmp_path, serve):
-    """Check that a gateway with a new state folder, as in a new container, still has the earlier calls and balances."""
+    """Check that a gateway still has its calls and balances if it starts with a new state folder and the same database."""
     async with served(tmp_path, *serve) as gateway:
         for _ in range(3):
             assert (await gateway.chat())[0] == 200

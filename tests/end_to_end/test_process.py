@@ -76,7 +76,9 @@ async def test_an_address_that_is_taken_is_one_clear_line(tmp_path, config, bedr
 
 
 async def test_saving_the_file_rotates_a_key_unless_it_is_broken(tmp_path, bedrock_sim, config):
-    """Check that saving the file replaces a key, and that saving an invalid file changes nothing."""
+    """Check that the gateway uses a new key as soon as its configuration file is saved, and that saving an invalid file
+    changes nothing.
+    """
     async with served(tmp_path, "serve", "--config", str(config)) as running:
         assert (await running.chat())[0] == 200
         bedrock_sim.keys = {"rotated-canary-key"}

@@ -71,8 +71,10 @@ async def test_missing_access_to_a_model_is_no_bad_key(tmp_path, bedrock_sim):
 
 
 async def test_a_key_that_a_provider_repeats_is_in_no_record(tmp_path, openai_upstream):
-    """Check that if a provider repeats the gateway's key in an error, the call's record and the log do not contain the
-    key. The error has status 200 here.
+    """Check that if a provider repeats the gateway's key in an error message, neither the call's record nor the log has
+    the key.
+
+    The provider sends the error with status 200.
     """
     body = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}}).encode()
     provider = {"baseurl": f"{openai_upstream.url}/v1", "apikey": KEY, "models": ["gpt-4o"]}

@@ -118,14 +118,16 @@ async def test_a_session_stays_where_a_failover_took_it(tmp_path: Path, bedrock_
 
 
 class Flapping:
-    """A gateway with two providers of the same model. One of them fails at times."""
+    """A gateway with two providers of the same model. The provider `flaky` fails at times."""
 
     def __init__(self, gw: Gate, flaky: BedrockSim) -> None:
         self.gw = gw
         self.flaky = flaky
 
     async def calls(self, number: int) -> int:
-        """Make calls one after the other, and check that all are served. Return how many reached the flaky provider."""
+        """Make `number` calls one after the other, and check that all are served. Return how many requests the flaky
+        provider got.
+        """
         before = len(self.flaky.requests)
         for _ in range(number):
             assert await ask(self.gw) == 200

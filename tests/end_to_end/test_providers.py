@@ -1,4 +1,4 @@
-"""Tests of a provider's credentials, names and headers, as the provider receives them."""
+"""Tests of requests as a provider receives them: the credential, the model's name, and the headers."""
 
 import pytest
 
@@ -181,8 +181,8 @@ async def test_a_target_that_fails_is_followed_by_the_next(tmp_path, bedrock_sim
 
 
 async def test_a_profiles_arn_is_priced_and_treated_as_its_base_model(tmp_path, bedrock_sim):
-    """Check that a profile's ARN has the price and the capabilities of the model that the configuration names for
-    it.
+    """Check that an inference profile's ARN has the price and capabilities of its base model, which the configuration
+    names.
     """
     bedrock_sim.profiles[ARN] = HAIKU
     known = bedrock(bedrock_sim.url, flags=("bedrock_model_invoke",), models=[ARN], base_models={ARN: HAIKU})

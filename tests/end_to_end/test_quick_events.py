@@ -1,5 +1,6 @@
-"""Tests of stream events that are written to the client without running the call's task: the events arrive one by one,
-in order and completely.
+"""Tests of stream events that are written to the client as soon as they arrive, without running the call's task.
+
+The client must get all events, one by one and in order.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from tests.helpers.waiting import SECONDS
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST = b"data: [DONE]\n\n"
 TURNS = 6
-"""Number of iterations of the event loop in which an event usually passes from the provider to the client."""
+"""Number of iterations of the event loop within which an event usually passes from the provider to the client."""
 BODY = json.dumps({"model": NOVA, "stream": True, "messages": [{"role": "user", "content": "hi"}]}).encode()
 
 
@@ -27,7 +28,7 @@ def event(number, text="", reason=None):
 
 
 class Stepwise:
-    """A provider that sends one event whenever the test asks for one."""
+    """A provider that sends each event only when the test puts it into the queue `steps`."""
 
     def __init__(self):
         self.steps = asyncio.Queue()
@@ -41,7 +42,9 @@ class Stepwise:
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Return a list. The data of each direct write (`StreamWriter.write_now`, which needs no task) is added to it."""
+    """Return a list to which the data of each direct write is appended. A direct write (`StreamWriter.write_now`) does
+    not run the call's task.
+    """
     writes = []
     write_now = StreamWriter.write_now
 
@@ -95,7 +98,7 @@ async def test_each_event_comes_at_once_and_needs_no_task(tmp_path, quick, versi
 
 
 async def test_a_client_that_reads_late_gets_every_event(tmp_path, quick):
-    """Check that no event is lost, doubled or out of order while the writes wait for the client, and after that."""
+    """Check that a client that stops reading for some time gets every event once and in order."""
     upstream, text = Stepwise(), "x" * 1000
     async with raw_provider(upstream.play) as peer, gate(tmp_path, provider(peer.url)) as gw:
         reader, writer = await opened(gw)

@@ -21,7 +21,7 @@ from tests.web.admin.conftest import TEXT as FILE
 from tests.web.admin.conftest import from_file
 
 PRICE = 12 * 1_100 + 7 * 5_500
-"""Nanodollars for the simulator's plain answer by Haiku in the US: 12 tokens of input and 7 of output."""
+"""Price in nanodollars of the simulator's plain reply, for Haiku in the US: 12 input tokens and 7 output tokens."""
 TEXT = scenarios.NAMED["text"]
 HELLO = [{"role": "user", "content": "hello"}]
 CHAT = ("/v1/chat/completions", {"model": HAIKU, "max_tokens": 10, "messages": HELLO})
@@ -86,7 +86,7 @@ async def logged(gw, event):
 
 
 def said(path, reply):
-    """Return the error code and the message of a refusal, read in the API format of the path."""
+    """Return the error code and the message of a refusal. They are read in the API format to which the path belongs."""
     body = json.loads(reply.body)
     if path.startswith("/bedrock"):
         return reply.headers["x-amzn-errortype"], body["message"]
@@ -183,7 +183,7 @@ STREAMS = [
 
 @pytest.mark.parametrize(("path", "body"), STREAMS)
 async def test_an_abandoned_stream_is_charged_but_not_in_full(tmp_path, bedrock_sim, path, body):
-    """Check that a stream whose client disconnects is charged, but less than the maximum."""
+    """Check that a stream whose client disconnects is charged, but less than was reserved for it."""
     bedrock_sim.default = replace(TEXT, gate=(held := Gate()))
     async with limited(tmp_path, bedrock_sim, quota(10**9)) as gw:
         async with gw.session.post(gw.url + path, json=body) as response:
@@ -237,9 +237,8 @@ async def test_what_is_not_charged_to_a_quota_goes_on_when_it_is_empty(tmp_path,
 
 
 async def test_only_the_serving_providers_quota_is_charged(tmp_path, bedrock_sim):
-    """Check that only the quota of the provider that serves the call is charged.
-
-    A provider whose quota is empty is skipped.
+    """Check that a call is charged only to the quota of the provider that serves it. A provider whose quota is empty is
+    skipped.
     """
     bedrock_sim.default = TEXT
     capabilities = [{"models": f"{name}/**", "quotas": [{"bucket": name}]} for name in ("a", "b")]
@@ -265,7 +264,9 @@ async def test_a_quota_that_notifies_lets_calls_through_and_says_so_in_a_header(
 
 
 async def test_balances_survive_a_reload_and_a_removed_quota_allows(tmp_path, bedrock_sim):
-    """Check that balances survive a reload, and that a removed quota no longer refuses calls."""
+    """Check that a bucket's balance survives a change of its quota's configuration, and that calls are allowed when the
+    quota is removed.
+    """
     async with limited(tmp_path, bedrock_sim, quota(2 * PRICE)) as gw:
         assert (await gw.post(*CHAT)).status == 200
         quotas = gw.running.gateway.runtime.config.quotas

@@ -1,5 +1,5 @@
-"""Tests of request headers that are configured to be recorded: the record of a call has their values, and the call is
-otherwise unchanged.
+"""Tests of recorded request headers. The record of a call has the values of the configured headers, and the call is not
+changed otherwise.
 """
 
 import asyncio

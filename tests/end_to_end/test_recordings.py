@@ -81,10 +81,10 @@ async def test_the_chat_route_has_the_same_text_tools_stop_and_usage(tmp_path, e
 
 
 def without_thinking(text):
-    """Return a recorded text without the thinking between tags at its start. A Chat client gets the thinking
+    """Return a recorded text without the thinking at its start, which is between tags. A Chat client gets the thinking
     separately.
 
-    If the reply consists only of thinking, the thinking is the answer.
+    If the closing tag is missing, the thinking is the answer, and only the opening tag is removed.
     """
     if match := re.match(r"\s*<(think|thinking)>(.*?)</\1>\s*", text, re.DOTALL):
         return text[match.end() :]
@@ -108,7 +108,7 @@ def reported(exchange):
 
 
 def streamed(exchange):
-    """Return the events of a recorded stream, as (event type, payload)."""
+    """Return the events of a recorded AWS event stream, as (event type, payload)."""
     buffer = EventStreamBuffer()
     buffer.add_data(base64.b64decode(exchange["response_base64"]))
     return [(message.headers[":event-type"], json.loads(message.payload)) for message in buffer]

@@ -1,4 +1,6 @@
-"""Tests that buffered bytes of replies count in the same memory budget as request bodies, and are released."""
+"""Tests that the buffered bytes of replies count in the same memory budget as request bodies. They no longer count
+after the reply.
+"""
 
 import asyncio
 import gzip
@@ -33,7 +35,7 @@ def held(gw):
 
 
 def endless(flag):
-    """Return the beginning of an event that never ends."""
+    """Return the first bytes of an event in the format of `flag`. The event is never completed."""
     return LONG_FRAME if flag.startswith("bedrock") else b"data: "
 
 
@@ -74,8 +76,8 @@ async def test_a_whole_reply_beyond_the_budget_is_a_503(tmp_path, framing):
 
 
 async def test_long_events_are_counted_while_they_are_incomplete(tmp_path):
-    """Check that the bytes of an event count until the event is passed on, and that an event within the budget is
-    delivered.
+    """Check that the bytes of an incomplete event count in the memory budget until the event is passed on. An event
+    within the budget is delivered.
     """
     go_on = asyncio.Event()
 
@@ -126,9 +128,9 @@ async def test_a_body_beyond_the_budget_only_when_decoded_is_a_503(tmp_path, bed
 
 
 async def test_a_provider_has_a_limit_of_calls_in_flight(tmp_path):
-    """Check that a call above the limit on a provider's calls in flight is refused.
+    """Check that a call is refused if its provider has the maximum number of calls in flight.
 
-    Meanwhile calls of other providers succeed, and so do later calls of this provider.
+    Calls of other providers are served, and so are later calls of this provider.
     """
     plays = dict.fromkeys(FLAGS, sends())
     async with gated(tmp_path, plays, calls_in_flight=1) as (gw, peers):

@@ -1,8 +1,6 @@
-"""Tests of a Responses stream that fails after its beginning.
+"""Tests of a Responses stream that fails after its beginning. It comes from a provider of Responses, or is translated.
 
-The last events of the stream continue the numbering and have valid types.
-
-The stream is a provider's own Responses stream, or is translated from another dialect.
+The last events must continue the sequence numbers and have valid types.
 """
 
 import json
@@ -28,7 +26,7 @@ CREATED = {
 
 
 def native_stream(last):
-    """Return the provider's events up to the sequence number `last`. The sequence numbers begin at 3, not at 0."""
+    """Return a provider's Responses events with the sequence numbers from 3 to `last`. A stream usually begins at 0."""
     item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
     delta = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "delta": "x", "logprobs": []}
     events = [

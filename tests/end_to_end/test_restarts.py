@@ -28,16 +28,15 @@ WAYS = [
     (f"/bedrock/model/{HAIKU}/converse-stream", CONVERSE, b"metadata"),
     (f"/bedrock/model/{HAIKU}/invoke", CLAUDE, b'"stop_reason"'),
 ]
-"""Paths and bodies of calls, and bytes that only a complete reply has."""
+"""Calls to make. Each item has the path, the body, and bytes that only a complete reply has."""
 COST = Decimal("0.0000517")
 """The price of 12 input and 7 output tokens, which each reply reports."""
 SLOW = scenarios.replace(scenarios.NAMED["text"], delay=0.1, stall_after=2, stall_seconds=0.4)
-"""A slow reply. It takes longer than the hand-over to a new process, so calls of every state are open at the
-hand-over."""
+"""A reply that takes longer than the hand-over to a new process. So calls are open at the hand-over."""
 
 
 class Load:
-    """Clients that call until they are told to stop."""
+    """Clients that make calls until `end` is called."""
 
     def __init__(self, url, unix):
         self.url = url
@@ -53,13 +52,13 @@ class Load:
         self.tasks += [asyncio.create_task(self._dripped(wait)) for wait in (0.05, 0.3, 0.9)]
 
     async def end(self):
-        """Let each client finish its call. If a client failed, its exception is raised here."""
+        """Wait until each client has finished its last call. Raises the exception of a client that failed."""
         self.is_over = True
         await asyncio.gather(*self.tasks)
 
     async def _kept(self, *way):
-        """Make the call `way` (an item of `WAYS`) again and again over one connection, for as long as the gateway keeps
-        it open.
+        """Make the call `way` (an item of `WAYS`) again and again. All calls use one connection, as long as the gateway
+        keeps it open.
         """
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
             while not self.is_over:
@@ -83,7 +82,9 @@ class Load:
             self.faults.append((path, repr(error)))
 
     async def _dripped(self, wait):
-        """Send a body in two parts, with a pause during which the gateway may be replaced."""
+        """Make calls whose body comes in two parts. The gateway may be replaced during the `wait` seconds between the
+        parts.
+        """
         data = json.dumps(CHAT).encode()
         host, port = self.url.removeprefix("http://").split(":")
         while not self.is_over:

@@ -42,7 +42,7 @@ USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 
 
 def request(path, model, history):
-    """Return a client's request for the route `path`. The model is in the path or in the body."""
+    """Return the body of a client's request for the route `path`. The body has the model's name if the path does not."""
     client = ROUTES[path]
     made = {**BASES[client], **body(client, history)}
     if "{model}" in path:

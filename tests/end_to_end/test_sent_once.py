@@ -18,10 +18,10 @@ PATHS = {
 
 
 async def called(tmp_path, place, way, size=10):
-    """Make `CALLS` calls, one after the other. `place` is where the provider breaks a connection, and `way` is a key of
+    """Make `CALLS` calls, one after the other, to a provider that breaks connections at `place`. `way` is a key of
     `PATHS`.
 
-    Return the provider's count of requests, and the statuses, records and charges of the calls.
+    Return the number of requests that the provider counted, the statuses, the records, and the total charge.
     """
     path, body = PATHS[way]
     with closing_provider(place) as provider:
@@ -33,7 +33,7 @@ async def called(tmp_path, place, way, size=10):
 
 
 def provider_like(provider):
-    """Return the provider with an attribute `default`, because the function `limited` reads it."""
+    """Add an attribute `default` to the provider, because the function `limited` reads it. Return the provider."""
     provider.default = None
     return provider
 
@@ -41,8 +41,8 @@ def provider_like(provider):
 @pytest.mark.parametrize("way", PATHS)
 @pytest.mark.parametrize("place", PLACES)
 async def test_a_kept_connection_that_is_closed_hides_no_request(tmp_path, place, way):
-    """Check that each request that the provider has read is an attempt of a recorded call, and is charged. The provider
-    breaks connections that the gateway uses again.
+    """Check that each request that the provider has read is recorded and charged, although the provider breaks
+    connections that the gateway uses again.
     """
     posts, statuses, records, charged = await called(tmp_path, place, way)
     attempts = [record["attempts"] for record in records]

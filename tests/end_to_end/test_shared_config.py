@@ -37,9 +37,8 @@ def document(bedrock_sim, address):
 
 @pytest.fixture
 def command(tmp_path, document):
-    """Return a function that returns the command line of the gateway `name`.
-
-    The function writes the configuration file of this gateway if it does not exist.
+    """Return a function from a gateway's name to its command line. The function writes the gateway's configuration file
+    if there is none.
     """
 
     def one(name, *models):

@@ -24,7 +24,10 @@ TOGETHER = 24
 """Number of calls at the same time, at all gateways together."""
 LEASE_SECONDS = 3
 LONG_LEASE_SECONDS = 8
-"""Duration of a lease. It must not expire before PostgreSQL has stopped and one more call has been made."""
+"""Duration of a lease (an amount that a gateway may spend without the database).
+
+A lease of this duration does not expire while PostgreSQL is stopped and one more call is made.
+"""
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
 REFUSED = re.compile(r"nothing is left|held by calls|database is away")
 
@@ -50,7 +53,9 @@ def configured(tmp_path, bedrock_sim, address):
 
 
 async def call(gateway):
-    """Make a call. Return "ok", the reason of a refusal, or "cut" if the gateway was killed."""
+    """Make a call. Return "ok", or the reason of a refusal, or "cut" if the connection broke because the gateway was
+    killed.
+    """
     try:
         async with gateway.session.post(f"{gateway.url}/v1/chat/completions", json=CHAT) as reply:
             text = await reply.text()
@@ -65,9 +70,8 @@ async def call(gateway):
 async def insist(gateway, together=None):
     """Make a call, and return its outcome.
 
-    The call is repeated while other calls have reserved the rest of the quota, or while a busy machine delays the
-    database. There is a pause before each repetition, as in a real client. Without pauses, sixty clients could overload
-    a busy machine, so that no call is served.
+    The call is repeated while other calls have reserved the rest of the quota, or while the database does not answer on
+    a busy machine. The pauses between the repetitions keep the clients from overloading the machine.
     """
 
     async def outcome():
@@ -85,7 +89,7 @@ async def balance(gateway):
 
 
 async def cost_of_a_call(tmp_path, configured):
-    """Return the cost of one call, in dollars. A separate gateway makes the call, with a large quota of its own."""
+    """Return the cost of one call in dollars. The call is made at a gateway that is started for it."""
     async with served(tmp_path, *configured("first")) as gateway:
         assert await call(gateway) == "ok"
         (stored,) = await gateway.stored(1)
@@ -98,8 +102,9 @@ async def three(stack, tmp_path, configured, capacity, **storage):
 
 
 async def test_200_calls_at_three_gateways_on_a_bucket_of_20_are_20(tmp_path, configured):
-    """Check that exactly as many calls are served as the bucket pays for, that a refill reaches all gateways, and that
-    each call is stored and charged once.
+    """Check that all gateways together serve exactly as many calls as a bucket pays for, also after a refill.
+
+    Each call must be stored and charged once.
     """
     cost = await cost_of_a_call(tmp_path, configured)
     async with AsyncExitStack() as stack:

@@ -57,7 +57,9 @@ async def test_a_gateway_is_told_which_process_has_its_state(tmp_path, config):
 
 
 async def test_a_second_demo_leaves_the_first_one_as_it_is(tmp_path):
-    """Check that a demo that is refused does not overwrite the configuration of the running demo."""
+    """Check that a second demo with the same state folder is refused, and leaves the running demo's configuration
+    unchanged.
+    """
     state = tmp_path / "state"
     async with served(tmp_path, "demo", "--listen", "127.0.0.1:0", "--state", str(state)) as demo:
         before = (state / "demo.hujson").read_bytes()

@@ -36,7 +36,7 @@ conversions = pytest.mark.parametrize(("path", "body"), CONVERSIONS.values(), id
 
 
 def says_normal_end(path, data):
-    """Return whether the client would take the reply for a stream with a normal end."""
+    """Return whether the client of `path` would take the stream for a complete one."""
     if path.endswith("-stream"):
         frames = list(eventstream.Decoder().feed(data))
         kinds = {frame.headers.get(":event-type") for frame in frames}
@@ -45,7 +45,7 @@ def says_normal_end(path, data):
 
 
 def says_error(path, data):
-    """Return whether the reply ends with an error that the client's SDK recognises."""
+    """Return whether the stream ends with an error that the SDK of the client of `path` recognises."""
     if path.endswith("-stream"):
         decoder = eventstream.Decoder()
         *_, last = decoder.feed(data)
@@ -163,9 +163,9 @@ async def whole_stream(simulated, path, body):
 
 @pytest.mark.parametrize("conversion", ["native converse", "chat to invoke", "chat to converse"])
 async def test_a_stream_cut_at_any_byte_is_an_error(tmp_path, bedrock_sim, conversion):
-    """Check that the client gets an error, and no normal end, wherever the provider's stream is cut off.
+    """Check that wherever the provider's stream is cut off, the client gets an error and no normal end.
 
-    Every 37th position is tried, so that the cuts are at different places of the frames.
+    Every 37th position is tried.
     """
     path, body = CONVERSIONS[conversion]
     whole = await whole_stream(bedrock_sim, path, body)
@@ -187,8 +187,8 @@ def model_of(path, body):
 
 
 def terminal_ends(path, body, whole):
-    """Return the position in the stream `whole` after the frame that ends the message. Only the frame with the usage
-    may follow.
+    """Return the position in the stream `whole` at which the message is complete. Only a frame with the usage may
+    follow.
     """
     model = model_of(path, body)
     name = "bedrock_converse" if model == NOVA else "bedrock_model_invoke"
@@ -237,7 +237,7 @@ async def test_a_silent_stream_is_pinged_in_the_dialects_that_have_pings(tmp_pat
 
 @pytest.mark.parametrize("conversion", ["native converse", "chat to converse"])
 async def test_a_client_that_stops_reading_ends_its_upstream_too(tmp_path, bedrock_sim, conversion):
-    """Check that a client that stops reading is disconnected, and that its request to the provider is ended too."""
+    """Check that a client that stops reading is disconnected, and that the connection to the provider is closed too."""
     path, body = CONVERSIONS[conversion]
     bedrock_sim.script(scenarios.text(*["x" * 500_000] * 60))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, stalled_seconds=0.3) as gw:

@@ -1,4 +1,4 @@
-"""Tests of trouble around the gateway (locked store, full disk, many calls): no call fails and no record is lost."""
+"""Tests of a locked store, a full disk and many calls. In each case, no call fails and no record is lost."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ async def serving(tmp_path, url):
 
 
 class Load:
-    """A load of calls, some at the same time, in sessions of ten. Every third call is streamed."""
+    """A load of calls. Ten consecutive calls have the same session. Every third call is streamed."""
 
     def __init__(self, url, model=HAIKU):
         self.url = url
@@ -47,7 +47,7 @@ class Load:
         self.failed = []
 
     async def run(self, count, *, until=lambda: False):
-        """Make `count` calls. No further call is begun when `until()` has become true."""
+        """Make `count` calls, `TOGETHER` at a time. Begin no further call when `until()` is true."""
         end = self.made + count
 
         async def calling(session):
@@ -78,10 +78,8 @@ async def listed(running):
 
 
 async def all_there(running, ids):
-    """Wait until the store has exactly the calls with these ids, and check that the usage report counts each of them
-    once.
-
-    After a failure to write, the gateway writes to the store again within two seconds.
+    """Wait until the store has all calls with these ids. Check that it has no other calls, and that the usage report
+    counts each call once.
     """
 
     async def whole_list():
@@ -153,7 +151,9 @@ DIALECTS = {
 
 @pytest.mark.parametrize("path", DIALECTS)
 async def test_a_full_journal_refuses_calls_in_their_dialect(tmp_path, bedrock_sim, path):
-    """Check that calls are refused in their dialect, with a time to try again, if no more records can be kept."""
+    """Check that while the gateway cannot keep further records, calls are refused in their API format, with the header
+    `Retry-After`.
+    """
     body, message = DIALECTS[path]
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         journal = gw.running.gateway.follower._journal
@@ -170,7 +170,7 @@ async def test_a_full_journal_refuses_calls_in_their_dialect(tmp_path, bedrock_s
 
 
 class Canned(asyncio.Protocol):
-    """A fast provider. It answers with the bytes that `replies` has for the last segment of the request's path."""
+    """A fast provider. `replies` has the complete reply for each last segment of a request's path."""
 
     def __init__(self, replies):
         self._replies = replies
@@ -192,8 +192,8 @@ class Canned(asyncio.Protocol):
 
 @asynccontextmanager
 async def canned(simulated):
-    """Yield the address of a fast provider. It answers with copies of two replies that the simulated provider sent
-    before.
+    """Yield the address of a fast provider. It always sends two prepared replies, which are copied from the simulated
+    provider.
     """
     replies = {}
     async with aiohttp.ClientSession() as session:
@@ -222,11 +222,11 @@ def resident(pid):
 WARM = 2_000
 """Number of calls after which the tables and caches of the process have their full size."""
 CALLS = int(os.environ.get("IRISGATE_CALLS", "4500"))
-"""Total number of calls. With more calls, the rate of a leak can be measured more exactly."""
+"""Total number of calls. With more calls, the growth of memory can be measured more exactly."""
 GROWTH = 2.5
-"""Maximum growth of memory in kilobytes per call after the first `WARM` calls.
+"""Maximum growth of the process's memory in kilobytes per call, after the first `WARM` calls.
 
-It includes some megabytes of free memory in the allocator's pools, which are returned only if there is more of it.
+It is more than 0, because the allocator keeps some megabytes of free memory.
 """
 
 

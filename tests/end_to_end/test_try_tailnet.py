@@ -1,7 +1,7 @@
 """Tests of the script deploy/try-tailnet, with simulated programs in place of tailscale and tailscaled.
 
-The simulated tailscaled works like the real one in userspace mode. It accepts a node's connection, opens another one to
-the same port of 127.0.0.1, and names the node when whois asks for that connection.
+The simulated tailscaled works like the real one in userspace mode. It accepts a node's connection, and opens another
+one to the same port of 127.0.0.1. When whois asks about the second connection, it names the node.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ if "status" in sys.argv:
 
 
 class Tailnet:
-    """The simulated programs tailscale and tailscaled, with the commands that they received, and a port for the
+    """Simulated programs tailscale and tailscaled, which record the commands that they get, and a free port for the
     gateway.
     """
 

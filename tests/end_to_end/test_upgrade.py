@@ -26,7 +26,7 @@ MIGRATION = '\nMIGRATIONS = (*MIGRATIONS, ("CREATE TABLE of_the_newer_release (n
 
 
 class Site:
-    """The place in which a release is installed."""
+    """The folder in which a release is installed."""
 
     def __init__(self, path):
         self.path = path

@@ -1,6 +1,6 @@
 """Tests of providers that stop sending in the middle of a reply, at any byte.
 
-The call ends when a deadline has passed. The client gets one error in its own format.
+Such a call must end at a deadline. Its client must get one error in its own format.
 """
 
 import asyncio
@@ -55,10 +55,10 @@ def dripped(pieces, is_dripped):
 
 
 async def all_called(state, plays, timeouts, request):
-    """Make a call in each client's format, all at the same time, to providers that do not complete their replies.
+    """Make a call from each client, all at the same time, to providers that do not complete their replies.
 
-    Check that each call fails by a timeout after one attempt, and that its connection to the provider is closed. Return
-    pairs of the path of a call and its reply.
+    Check that each call fails by a timeout after one attempt, and that the connection to its provider is closed. Return
+    pairs of a call's path and its reply.
     """
     more = {"resilience": {"timeouts": {**SHORT, **timeouts}}}
     async with gated(state, plays, more=more) as (gw, peers):
@@ -131,7 +131,9 @@ async def test_no_connection_in_time_is_a_503(tmp_path):
 @pytest.mark.parametrize("place", ["before the head", "before the first event"])
 @pytest.mark.parametrize("end", ["events", "error", "silence"])
 async def test_a_stream_that_begins_late_is_pinged(tmp_path, place, end):
-    """Check that pings are sent until the provider answers, and that the client then gets the events or an error."""
+    """Check that a client gets pings while the provider is silent before its first event, and then the events or an
+    error.
+    """
     late = asyncio.Event()
 
     def play_of(content_type, events):
@@ -173,10 +175,10 @@ async def test_a_stream_that_begins_late_is_pinged(tmp_path, place, end):
 
 @pytest.mark.parametrize("client", ["converse native", "messages native"])
 async def test_formats_without_pings_wait_for_the_status(tmp_path, client):
-    """Check that the client gets the status of a provider's late error if its stream format has no pings, or if the
-    call is not streamed.
+    """Check that a call without pings gets the provider's status 429, even if this status comes late.
 
-    In other formats, the gateway sends pings with status 200 while the provider is silent.
+    Calls are without pings if they are not streamed, or if their stream format has no pings. Other calls get status 200
+    with the first ping.
     """
     flag, *_ = CLIENTS[client]
     path, body = streamed(client) if client == "converse native" else whole(client)
@@ -203,7 +205,7 @@ async def test_a_stream_whose_events_never_end_is_ended(tmp_path, kind):
 
 
 async def test_a_stream_with_an_event_now_and_then_goes_on(tmp_path):
-    """Check that a stream may last longer than each timeout if its events come in time."""
+    """Check that a stream may last longer than every timeout, as long as each pause between its events is shorter."""
     more = {"resilience": {"timeouts": dict.fromkeys(SHORT, 1.0)}}
 
     async def play(writer):

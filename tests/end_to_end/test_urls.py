@@ -33,7 +33,7 @@ async def site(writer, head):
 
 @asynccontextmanager
 async def reached(state, providers, **fetch):
-    """Yield a gateway that may download from a local web server. Its attribute `web` is the URL of this server."""
+    """Yield a gateway that may download files from a local web server. The attribute `site` is the server's URL."""
     async with host(site, "127.0.0.1") as web:
         listed = {"private_hosts": [f"127.0.0.1:{web.port}"], **fetch}
         async with gate(state, providers, server={"fetch": listed}) as gw:
@@ -86,7 +86,9 @@ async def test_a_chat_client_shows_claude_on_invoke_an_image_by_url(tmp_path, be
 
 
 async def test_a_messages_client_sends_files_by_url_to_invoke(tmp_path, bedrock_sim):
-    """Check that a Messages client can send images and documents by URL to Claude on InvokeModel."""
+    """Check that a Messages request with URLs of an image and a document reaches Claude on InvokeModel with the files'
+    content in place of the URLs.
+    """
     async with reached(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         answer = await gw.post("/v1/messages", messages(f"{gw.site}/one.png", f"{gw.site}/paper.pdf"))
         assert answer.status == 200, answer.body

@@ -1,5 +1,5 @@
-"""Tests of the time to wait before a retry. A provider states the time, and each client's SDK must be able to read it,
-on every conversion.
+"""Tests of the seconds that a provider asks clients to wait before a retry. On every conversion, the client's SDK must
+be able to read them from the reply.
 
 Sources: the `_parse_retry_after_header` and `_should_retry` of OpenAI's and Anthropic's Python SDKs;
 `botocore.retries.standard` for `x-amz-retry-after`; RFC 9110, 10.2.3.
@@ -40,8 +40,8 @@ def sdks():
 
 
 def sdk_seconds(sdks, headers):
-    """Return the seconds to wait that each of the `sdks` reads from a reply's headers. Check that all of them read the
-    same.
+    """Return the number of seconds to wait that the `sdks` read from a reply's headers. Check that all of them read the
+    same number.
     """
     read = {name.lower(): value for name, value in headers.items()}
     (seconds,) = {client._parse_retry_after_header(read) for client in sdks}

@@ -20,13 +20,13 @@ from tests.helpers.waiting import eventually
 
 WORKERS = ("--workers", "2")
 TOKENS = 43
-"""The number of tokens of a short call."""
+"""Number of tokens that a short call uses."""
 TOGETHER = 24
-"""Number of calls at the same time, in a race."""
+"""Maximum number of calls that `race` makes at the same time."""
 
 
 def changed(tmp_path, change):
-    """Change the configuration file: pass its document to the function `change`."""
+    """Let the function `change` change the parsed configuration, and write the result to the configuration file."""
     path = tmp_path / "config.hujson"
     document = json.loads(path.read_text())
     change(document)
@@ -46,9 +46,7 @@ async def sum_of_charges(gateway, count):
 
 
 async def is_settled(gateway, count):
-    """Wait until the balance has decreased by exactly the charges of the `count` stored calls. Fail if this takes too
-    long.
-    """
+    """Wait until `count` calls are stored and the balance has decreased by exactly their charges."""
 
     async def agrees():
         return await spent(gateway) == await sum_of_charges(gateway, count)
@@ -69,9 +67,9 @@ async def test_calls_of_all_workers_are_recorded_and_charged_once(tmp_path, bedr
 
 
 async def refusal(gateway):
-    """Make a call. Return the message of the refusal, or "" if the call was served.
+    """Make a call, and repeat it while other calls have reserved the rest of the quota.
 
-    The call is repeated while other calls have reserved the rest of the quota.
+    Return the message of the refusal, or "" if the call was served.
     """
 
     async def outcome():
@@ -85,7 +83,7 @@ async def refusal(gateway):
 
 
 async def race(gateway):
-    """Make 200 calls, at most `TOGETHER` at a time. Return how many were not refused."""
+    """Make 200 calls, at most `TOGETHER` at a time. Return the number of calls that were served."""
     together = asyncio.Semaphore(TOGETHER)
 
     async def one():
@@ -116,7 +114,7 @@ async def is_spent(gateway, amount):
 
 @pytest.mark.parametrize("limit", ["requests", "tokens"])
 async def test_a_rate_limit_is_one_for_all_workers(tmp_path, bedrock_sim, limit):
-    """Check that all workers together serve exactly 20 calls, if the rate limit is 20 requests, or as many tokens as 20
+    """Check that all workers together serve exactly 20 calls. The rate limit is 20 requests, or as many tokens as 20
     calls use.
     """
     arguments = configuration(tmp_path, bedrock_sim.url)

@@ -14,13 +14,13 @@ from tests.helpers.processes import START_SECONDS, family
 from tests.helpers.waiting import eventually
 
 LARGE = "x" * 500_000
-"""A text that is larger than what fits into the buffers of a socket."""
+"""A text that does not fit into the buffers of a socket."""
 STREAMS = 6
 BODIES = {"save_raws": True, "max_bytes": 524_288}
 
 
 async def bodies(gateway, call):
-    """Wait until the bodies of a call are stored, and return the request body."""
+    """Wait until the bodies of the call with the id `call` are stored. Return the request body."""
 
     async def stored():
         async with gateway.session.get(f"{gateway.url}/api/calls/{call}/bodies") as reply:
@@ -48,9 +48,9 @@ async def test_models_of_all_workers_are_those_of_the_last_search(tmp_path, bedr
 
 
 async def test_ctrl_c_loses_no_body_and_no_record(tmp_path, bedrock_sim):
-    """Check that the record and the bodies of each stream are stored, even if the stream ends after Ctrl-C.
+    """Check that the record and the bodies of each open stream are stored if Ctrl-C stops the gateway.
 
-    Ctrl-C signals all processes. `storage.sync` is on, and the bodies are large.
+    Ctrl-C signals the main process and all workers.
     """
     arguments = configuration(tmp_path, bedrock_sim.url)
     changed(tmp_path, lambda document: document.update(storage={"sync": True}, database=BODIES))

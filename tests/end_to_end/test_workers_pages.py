@@ -42,7 +42,7 @@ async def working(folder, sim, *, count=2, grants=EVERYTHING, listeners=None, **
 
 
 def workers(running):
-    """Return the process ids of the workers that have started, by the number of the worker's slot."""
+    """Return the process id of each worker that has started, by the worker's slot (its number)."""
     lines = [json.loads(line) for line in running.lines if '"event":"worker.started"' in line]
     return {line["slot"]: line["process"] for line in lines}
 
@@ -92,9 +92,9 @@ async def test_pages_and_metrics_are_those_of_all_workers(tmp_path, bedrock_sim)
 
 
 async def test_connections_are_spread_over_all_workers(tmp_path, bedrock_sim):
-    """Check that the numbers of connections of any two workers differ by at most two.
+    """Check that connections are spread evenly: the numbers of connections of two workers differ by at most two.
 
-    The numbers may differ, because a worker that gets no processor for 20 ms may lose its turn.
+    A small difference is allowed, because a worker that gets no processor for 20 ms may lose its turn.
     """
     async with working(tmp_path, bedrock_sim, count=4) as running:
         connections = await asyncio.gather(*(connected(running) for _ in range(8)))
@@ -125,7 +125,7 @@ async def test_a_call_in_flight_is_on_the_page_and_open_pages_are_told(tmp_path,
 
 
 async def shows(running, calls):
-    """Wait until the page Now shows this number of calls. The page caches the workers' answers for half a second."""
+    """Wait until the page Now shows this number of calls."""
 
     async def look():
         return (await text(running, "/ui/now")).count(f">{HAIKU}<") == calls

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("postgres")
 
 CALLS = 20
 COST = Decimal("0.0000957")
-"""The price of a call that is not streamed."""
+"""The price in dollars of a call that is not streamed."""
 TOGETHER = 24
 """Number of calls at the same time, at all gateways together."""
 REFUSED = re.compile(r"nothing is left|held by calls|database is away|rate limit")
@@ -37,9 +37,9 @@ TO_RETRY = ("held by calls", "database is away")
 
 @pytest.fixture
 def configured(tmp_path, bedrock_sim, address):
-    """Return a function that writes the configuration of one gateway, and returns the command's arguments.
+    """Return a function that writes the configuration of the gateway `name`, and returns the command's arguments.
 
-    Haiku is charged to the quota "all". Sonnet has a limit of `CALLS` requests.
+    Calls to Haiku are charged to the quota "all". Calls to Sonnet have a rate limit of `CALLS` requests a day.
     """
     charged = {"models": f"b/{HAIKU}", "quotas": [{"bucket": "all"}]}
     limited = {"models": f"b/{SONNET}", "rate_limits": [{"requests": f"{CALLS}/day"}]}
@@ -68,10 +68,10 @@ async def call(gateway, model=HAIKU):
 
 
 async def insist(gateway, model=HAIKU):
-    """Make a call. Return "ok", or the reason of the refusal, such as a used-up quota.
+    """Make a call. Return "ok", or the reason of the refusal.
 
-    The call is made again if it is refused only for a moment: because calls in flight have reserved the rest of the
-    balance, or because the database does not answer on a busy machine.
+    The call is repeated while other calls have reserved the rest of the balance, or while the database does not answer
+    on a busy machine.
     """
 
     async def outcome():
@@ -84,7 +84,7 @@ async def insist(gateway, model=HAIKU):
 
 
 async def race(gateways, count, model=HAIKU):
-    """Make calls at all gateways, `TOGETHER` at a time. Return how many were not refused."""
+    """Make `count` calls, `TOGETHER` at a time, at each gateway in turn. Return the number of calls that were served."""
     together = asyncio.Semaphore(TOGETHER)
 
     async def one(gateway):
@@ -123,7 +123,7 @@ async def test_calls_at_all_gateways_are_as_many_as_the_bucket_has(tmp_path, con
 async def test_what_killed_workers_and_a_killed_keeper_held_is_free_again(tmp_path, bedrock_sim, address, configured):
     """Check that after the workers and the keeper (the main process) were killed, no call is lost or charged twice.
 
-    What the killed processes had reserved in the bucket must be free for other calls again.
+    The amounts that these processes had reserved must be available to other calls again.
     """
     capacity = CALLS * COST
     async with AsyncExitStack() as stack:
@@ -160,8 +160,10 @@ async def test_what_killed_workers_and_a_killed_keeper_held_is_free_again(tmp_pa
 
 
 async def agreed(gateways, capacity, count):
-    """Wait until at least `count` stored calls are charged to the quota, and the balance at each gateway equals
-    `capacity` minus the charges of all stored calls. Return all stored calls.
+    """Wait until at least `count` stored calls are charged to the quota, and all balances are right. Return all stored
+    calls.
+
+    At each gateway, the balance must equal `capacity` minus the charges of all stored calls.
     """
 
     async def settled():

@@ -23,7 +23,9 @@ COST = Decimal("0.0000517")
 
 @asynccontextmanager
 async def loaded(gateway, tmp_path):
-    """Make calls of all kinds during an `async with` block. At its end, each client completes its last call."""
+    """Make calls of all kinds during an `async with` block. At the end of the block, wait until each client has
+    finished its last call.
+    """
     load = Load(gateway.url, str(tmp_path / "http.sock"))
     load.begin()
     await eventually(lambda: len(load.ids) > 2 * len(load.tasks), 60)
@@ -38,7 +40,7 @@ async def more_calls(load):
 
 
 def workers(gateway):
-    """Return the process ids of the workers that are alive, in the order in which they were started."""
+    """Return the process ids of the workers that are alive, the oldest first."""
     ended = {entry["process"] for entry in gateway.entries("worker.ended")}
     started = [entry["process"] for entry in gateway.entries("worker.started")]
     return [process for process in started if process not in ended]
@@ -89,7 +91,7 @@ async def test_workers_end_with_their_keeper_and_nothing_is_lost(tmp_path, bedro
 
 
 def is_alive(process):
-    """Return whether a process runs. A zombie (an ended process that its parent has not waited for) does not run."""
+    """Return whether a process is alive. A zombie (a process that has ended, but was not waited for) is not."""
     try:
         return Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -144,8 +146,8 @@ async def test_a_hand_over_under_load_loses_no_call_of_a_worker(tmp_path, bedroc
 
 
 async def test_a_stream_of_a_worker_outlives_a_hand_over(tmp_path, bedrock_sim):
-    """Check that a stream of the old process is charged if it ends after a hand-over, and that the old and the new
-    process spend from one balance.
+    """Check a stream of the old process that ends after a hand-over. It must be charged once, to the balance that the
+    new process also uses.
     """
     async with family(tmp_path, *configuration(tmp_path, bedrock_sim.url), *WORKERS) as gateway:
         async with held_stream(gateway, bedrock_sim) as (reply, gate):

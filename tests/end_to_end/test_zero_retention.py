@@ -34,10 +34,9 @@ REQUESTS = (
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def kept(request):
-    """Return the settings of a store, and a function that returns the bytes that the store keeps elsewhere than in the
-    state folder.
+    """Return the settings of a store, and a function that returns a dump of the PostgreSQL database.
 
-    For PostgreSQL, these bytes are a dump of the database. For SQLite, there are none.
+    With SQLite, the function returns no bytes, because the database is a file in the state folder.
     """
     if request.param == "sqlite":
         return {}, lambda: b""
@@ -59,10 +58,10 @@ async def serving(state, sim, duration, settings):
 
 
 async def everything_written(state, sim, duration, kept, monkeypatch, errors=ERRORS):
-    """Make each call in `REQUESTS` once for each of `errors`, which are the provider's errors or "" for a correct
-    reply.
+    """Make each call in `REQUESTS` once for each item of `errors`. An item is the provider's error, or "" for a
+    successful reply.
 
-    Return all bytes that the gateway wrote to the disk, the database, the log and the export.
+    Return all bytes that the gateway has written to its files, the database, the log and the export.
     """
     monkeypatch.setattr(task, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(export, "SETTLE_SECONDS", 0)
@@ -92,9 +91,10 @@ async def test_nothing_of_a_call_is_kept(tmp_path, bedrock_sim, kept, monkeypatc
 
 
 async def test_the_canaries_are_found_without_zero_retention(tmp_path, bedrock_sim, monkeypatch):
-    """Check that the search finds the canaries (texts that it looks for) if calls are stored.
+    """Check that the test's search finds the canaries if calls are stored. A canary is a text that must not be stored
+    with zero retention.
 
-    If the search found nothing here, the other tests would prove nothing.
+    This shows that the search works.
     """
     written = await everything_written(tmp_path, bedrock_sim, "7d", ({}, lambda: b""), monkeypatch, ERRORS[1:2])
     for canary in (HEADERS["x-team"], MESSAGE):

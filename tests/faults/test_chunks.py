@@ -36,7 +36,7 @@ async def test_damaged_chunks_are_an_error_at_once(wire, stream, tmp_path):
     damages = iter(DAMAGES.values())
 
     async def play(writer):
-        """Write the head and half of the body, and the damaged chunks after a pause, so that the gateway reads them
+        """Write the head and half of the body. After a pause, write the damaged chunks, so that the gateway reads them
         separately.
         """
         writer.write(head(content_type) + chunk(body[: len(body) // 2]))

@@ -1,7 +1,8 @@
-"""A table of faults of a provider: which provider serves the call, after which attempts, and at what cost.
+"""Tests of a table of provider faults. For each fault, they check which provider serves the call, after which attempts,
+and at what cost.
 
-Each cell of the table is a call in one API format to a provider with the same or another format. The call names an
-alias, whose second target is another provider. One gateway serves the calls of all cells.
+A cell of the table is a call in one API format to a provider with the same or another format. The call names an alias,
+whose second target is another provider. One gateway serves the calls of all cells.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from tests.helpers.wires import PROVIDERS
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SIMULATED = {**PROVIDERS, "gemini_generate_content": (GeminiSim, "gemini-2.5-flash")}
-"""The simulated provider of each compatibility flag, and its model."""
+"""A pair for each compatibility flag: the class of the simulated provider, and a model."""
 PRICES = {
     "openai_chat": "openai", "openai_responses": "openai", "anthropic_messages": "anthropic",
     "bedrock_converse": "bedrock-us", "bedrock_model_invoke": "bedrock-us", "gemini_generate_content": "google",
@@ -34,15 +35,15 @@ ROADS = {
     client: sorted({way.provider for way in conversions(discover_own()) if way.client == client})
     for client in sorted(CLIENTS)
 }
-"""Compatibility flags of the providers that can serve a client, by the client's dialect. Native, envelope and
-translating conversions are included.
+"""Compatibility flags of the providers that can serve a client, by the client's dialect. All kinds of conversions are
+included.
 """
 SECOND = "second/gpt-4o"
 TEXT = scenarios.NAMED["text"]
 SECOND_COST = round((12 * 2.5 + 7 * 10) / 1e6, 9)
 """Dollars for the reply of the second provider: 12 tokens of input and 7 of output of gpt-4o."""
 PATIENCE = 0.3
-"""Seconds that the gateway waits for a provider that is silent."""
+"""Seconds that the gateway waits for a silent provider."""
 
 
 def status(number):
@@ -73,14 +74,15 @@ async def half_a_head(writer):
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of a provider, and its expected consequences for the attempt."""
+    """A fault of a provider, and what the record must have about the failed attempt."""
 
     scenario: Scenario | None = None
     """The scenario of a simulated provider. It is None if another kind of provider causes the fault."""
     url: str = ""
     play: object = None
     error: str = "unavailable"
-    """The error code of the failed attempt. Several codes are possible if the code depends on the provider's format."""
+    """The error code of the failed attempt. If the code depends on the provider's format, all possible codes are here.
+    """
     whole_error: str = ""
     """The error code if the reply is not streamed. It is "" if the code is the same as in a stream."""
     billed: bool = False
@@ -116,10 +118,9 @@ FAULTS = {
 }
 REFUSALS = (400, 404, 413, 422)
 BEGUN_ONLY = {"cut after the beginning": Fault(replace(TEXT, end_after=1), error="upstream", billed=True)}
-"""A fault after the first event of a stream. The first event has no text.
+"""A stream that breaks after its first event. This event has no text.
 
-Before the fault, the clients of all formats except Gemini's have received an event. Gemini's clients have received
-nothing.
+Gemini's clients have received nothing before the break. All other clients have received an event.
 """
 
 
@@ -159,9 +160,9 @@ def configured(flag, url):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def table(tmp_path_factory):
-    """Yield a gateway with an alias for each pair of a fault and a provider's API format.
+    """Yield a gateway with one alias for each pair of a fault and a provider's API format.
 
-    The first target of an alias has the fault, and the second target works.
+    The alias's first target has the fault, and its second target works.
     """
     faults = FAULTS | BEGUN_ONLY | {f"{number} refusal": Fault(status(number)) for number in REFUSALS}
     async with AsyncExitStack() as stack:

@@ -15,16 +15,18 @@ from tests.helpers.gateway import gate
 
 CALLS = 1000
 RATE = 200
-"""Number of calls that begin in a second, as far as the machine can serve them."""
+"""Number of calls that begin in a second. On a slow machine, fewer calls may begin."""
 TURN = 20
-"""Number of requests after which the provider changes from failing to working, and back."""
+"""Number of consecutive requests for which the provider fails. It then works for the same number of requests, and so
+on.
+"""
 SHARE = 0.1
 MODEL = "gpt-4o"
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
 
 
 class Flapping(OpenAISim):
-    """A provider that is overloaded for some requests, then works for the same number of requests, and so on."""
+    """A provider that is overloaded for `TURN` requests, then works for `TURN` requests, and so on."""
 
     async def respond(self, seen, request):
         fails = len(self.requests) // TURN % 2 == 0
@@ -63,8 +65,8 @@ async def run(state, **resilience):
 async def test_failover_saves_calls_and_the_budget_limits_what_it_adds(tmp_path):
     """Check how many calls fail without failover, with failover alone, and with failover and the circuit breaker.
 
-    Failover alone serves one more call for each retry that it sends. The retry budget limits the number of retries.
-    With the circuit breaker too, few calls fail.
+    Without failover, half of the calls fail. With failover alone, each retry saves a call, and the retry budget limits
+    the number of retries. With the circuit breaker too, few calls fail.
     """
     off = {"circuit_breaker": {"enabled": False}, "sticky_seconds": 0}
     alone, more_alone, _ = await run(tmp_path / "alone", failover=False, **off)

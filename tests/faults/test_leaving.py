@@ -29,7 +29,7 @@ from tests.helpers.wires import WIRES
 
 FLAG = "bedrock_converse"
 WAYS = [wire for wire in WIRES if wire.provider == FLAG and wire.client in {FLAG, "openai_chat"}]
-"""Two conversions to the provider `FLAG`: the native one, and the translation from Chat."""
+"""The two conversions that are tried with the provider `FLAG`: native requests, and translated Chat requests."""
 CLOSE = {"connection": "close"}
 HANG_SECONDS = 20.0
 MOST_STEPS = 100
@@ -58,7 +58,8 @@ class Filter:
 """
 PLAIN = NAMED["text"]
 LONG = text(*["a long reply " * 600] * 25)
-"""A reply that is much longer than the buffers of the client that reads slowly. So the gateway writes it in many steps.
+"""A reply that is much longer than the buffers of a client that reads slowly. The gateway therefore writes it in many
+steps.
 """
 
 
@@ -71,7 +72,7 @@ async def _compressed(gw, path, body):
 
 
 async def _in_parts(gw, path, body):
-    """Send the body in parts that the gateway reads one by one."""
+    """Make a call whose body is sent in parts. The gateway reads them one by one."""
 
     async def parts():
         for start in range(0, len(body), 100):
@@ -89,7 +90,7 @@ async def _narrow(gw, path, body):
 
 @dataclass(frozen=True)
 class Kind:
-    """A way of making a call. The ways differ in what the gateway waits for."""
+    """A kind of call: the function that makes it, the provider's scenario, and the gateway's options."""
 
     send: Any = _whole
     scenario: Scenario = PLAIN
@@ -110,8 +111,8 @@ KINDS = {
 
 
 class Leavers:
-    """Clients that leave the gateway: the first at the first step of its call, the second at the second step, and so
-    on.
+    """Clients that disconnect from the gateway. Each client disconnects one step of its call later than the client
+    before.
     """
 
     def __init__(self, opened, leaver, send):
@@ -121,8 +122,8 @@ class Leavers:
         self.calls = 0
 
     async def leave(self, wire, *, stream, again):
-        """Make calls whose client leaves at step 1, 2, 3 and so on. Stop when a call ends before its client leaves, and
-        return the number of steps of this call.
+        """Make calls whose clients disconnect at step 1, 2, 3 and so on, until a call ends earlier. Return the number
+        of steps of that call.
         """
         for step in range(1, MOST_STEPS):
             self.leaver.begin(step, again)
@@ -165,8 +166,8 @@ async def _options(kind, stack, folder):
 
 @asynccontextmanager
 async def opened(kind, folder):
-    """Yield a gateway whose provider is behind a proxy that can break replies (`Lanes`), and clients that disconnect
-    from the gateway (`Leavers`).
+    """Yield a gateway, whose provider is behind a proxy that can break replies (`Lanes`), and the clients that
+    disconnect (`Leavers`).
     """
     async with AsyncExitStack() as stack:
         options = await _options(kind, stack, folder)
@@ -196,8 +197,10 @@ async def test_a_client_may_leave_while_the_gateway_waits_for(kind, tmp_path, ca
 
 
 async def test_a_client_may_leave_while_a_bug_is_reported(tmp_path, monkeypatch, caplog):
-    """Check that a call has one record even if its client leaves while the gateway writes an error into a reply that
-    has already begun.
+    """Check that a call has one record if its client disconnects while the gateway handles an exception of its own
+    code.
+
+    The exception comes after the first event of the stream.
     """
     caplog.set_level("CRITICAL", "aiohttp.server")
 
@@ -214,9 +217,9 @@ async def test_a_client_may_leave_while_a_bug_is_reported(tmp_path, monkeypatch,
 
 
 async def test_a_call_ends_after_its_reservation_in_another_process(tmp_path):
-    """Check that a call whose client has left does not end before the other process has made its reservation.
+    """Check that a call whose client has disconnected waits for the reservation that another process is making for it.
 
-    Nothing would release a reservation that is made after the end of the call.
+    If the call ended before this, nothing would release the reservation.
     """
     begun, made = [], []
     async with opened("the provider", tmp_path) as (lines, leavers):

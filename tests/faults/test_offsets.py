@@ -23,18 +23,14 @@ from tests.helpers.waiting import eventually
 from tests.helpers.wires import PROVIDERS, WIRES
 
 _log = logging.getLogger(__name__)
-"""Logger for the number of calls of each test and the number of correct replies. pytest's option --log-cli-level=INFO
-shows its lines.
-"""
+"""Logger of each test's number of calls and of correct replies. pytest shows its lines with --log-cli-level=INFO."""
 
 STEP = int(os.environ.get("IRISGATE_ALL_OFFSETS", "0"))
-"""Distance between the offsets that are tried; 0 to try only a sample."""
+"""Distance between the offsets that are tried. If it is 0, only a sample of the offsets is tried."""
 LANES = {True: 64 if STEP else 16, False: 16}
-"""Number of concurrent calls. The key is whether the faults of these calls may make them wait for the read timeout."""
+"""Number of concurrent calls. The key is True for faults that may make a call wait for the read timeout."""
 READ_SECONDS = {True: 1.0 if STEP else 0.5, False: 5.0}
-"""Read timeout of the providers in seconds. The key is whether the faults of a test may make calls wait for this
-timeout.
-"""
+"""Read timeout of the providers in seconds. The key is True for faults that may make a call wait for this timeout."""
 HANG_SECONDS = 20.0
 """Seconds after which a call counts as hung, even on a busy machine."""
 REPLY = Scenario(Canned(("Let me see.",), tools=(Tool("a", {"x": 1}),), tokens=Tokens(5, 6)))
@@ -52,8 +48,8 @@ def offsets(length, seed):
 
 
 class Trial:
-    """Calls of one conversion, all streamed or all unstreamed. A fault breaks the connection to the provider during
-    each call.
+    """Calls of one conversion, all streamed or all not. During each call, a fault breaks the connection to the
+    provider.
     """
 
     def __init__(self, opened, wire, *, stream, waits):
@@ -68,7 +64,9 @@ class Trial:
         """The calls whose result was neither a correct reply nor an error."""
 
     async def faults(self):
-        """Make a call without a fault. Return the faults to try at offsets of its request and its reply."""
+        """Make a call without a fault, to learn the lengths of its request and its reply. Return the faults to try,
+        each with its offset.
+        """
         lane = self.opened.take(self.wire.provider)
         self.right = await self._call(lane)
         crossed = lane.proxy.last.crossed
@@ -82,8 +80,8 @@ class Trial:
         ] + [last] * self.waits
 
     async def broken(self, fault):
-        """Make a call that the fault breaks. After a fault that damages bytes, make a second call, because the damage
-        may have left the connection unusable.
+        """Make a call that the fault breaks. If the fault damages bytes, make a second call, which could fail on the
+        damaged connection.
         """
         lane = self.opened.take(self.wire.provider)
         await self._call(lane, fault)
@@ -143,7 +141,7 @@ async def test_an_exchange_broken_anywhere_is_right_or_an_error(flag, waits, tmp
 
 
 async def _in_turn(faults, at_once):
-    """Try the faults, at most `at_once` of them at the same time."""
+    """Make a call with each of the faults, at most `at_once` of them at the same time."""
     waiting = iter(faults)
 
     async def worker():

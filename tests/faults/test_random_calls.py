@@ -1,4 +1,4 @@
-"""Random clients and random providers with the gateway between them: tests of rules that hold for every call."""
+"""Tests of rules that hold for every call, with random clients and random providers."""
 
 from hypothesis import HealthCheck, settings
 

@@ -1,8 +1,9 @@
-"""Random clients, random providers and random plugins: tests of rules that hold for every call.
+"""Tests of rules that hold for every call, with random clients, random providers and random plugins.
 
-- What each method of two filters and of an observer does is chosen at random for each call: it changes, holds back,
-  waits, refuses, answers, fails or is missing.
-- The filter `strict` refuses a call when it fails, and `lax` lets the call continue. `drawn_filters.py` has both.
+- For each call, it is chosen at random what each method of two filters and of an observer does. A method changes the
+  text, holds it back, waits, refuses, answers, fails or is missing.
+- If the filter `strict` fails, the call is refused. If the filter `lax` fails, the call continues. `drawn_filters.py`
+  has both.
 """
 
 import gc
@@ -28,7 +29,7 @@ from tests.helpers.waiting import eventually
 from tests.helpers.wires import WIRES
 
 DRAWN = "drawn"
-"""The name of a scenario that no simulated provider knows, so that each gives its default reply."""
+"""The name of a scenario. Simulated providers do not know it, so they send their default reply."""
 TEXT = ("αβ", "γδεζ", "η αβ", "γ", " δε", "ζ.")
 THINKING = "γβα, ζεδ?"
 PLACE = {"where": "αδ", "n": 1.5}
@@ -36,12 +37,11 @@ REPLY = Scenario(Canned(TEXT, thinking=THINKING, tools=(Tool("look", PLACE),)))
 PROMPT = "αβγδεζ"
 BEFORE_SENT = ("filter.open", "filter.request", "filter.headers")
 DAMAGING = ("corrupt", "insert")
-"""Faults that damage the bytes of a reply. A filter may be unable to read the damaged part, and so leave its letters as
-they are.
+"""Faults that damage the bytes of a reply. A filter may be unable to read a damaged text, and then does not change it.
 """
 PING_SECONDS = 0.1
-"""Seconds without an event after which the gateway writes a ping. The time is short, so that pings are written while a
-filter waits.
+"""Seconds without an event after which the gateway sends a ping. They are so few that pings are sent while a filter
+waits.
 """
 
 
@@ -67,7 +67,9 @@ class FilteredCalls(RandomCalls):
 
     @initialize(threads=st.booleans())
     def choose_threads(self, threads):
-        """Choose whether filters that are not `async` run in threads, as they do with large texts."""
+        """Choose whether the methods of filters run in threads. Usually, methods that are not `async` run in a thread
+        only for large texts.
+        """
         if threads:
             self.patch.setattr("gateway.call.filter_texts.LARGE_TEXT", 1)
             self.patch.setattr("gateway.call.filtered_requests.is_large", lambda _body: True)
@@ -133,10 +135,10 @@ class FilteredCalls(RandomCalls):
 
 
 def check_plugins(call_id, failures, *, is_read):
-    """Check what the plugins did in one call, and that every failure of a plugin was logged once.
+    """Check what the plugins did in one call, and that each failure of a plugin was logged once.
 
-    `failures` are the log lines about plugins that failed in this call. `is_read` is true if the client read the reply
-    to its end. If it did not, a plugin may have been cancelled before its failure was logged.
+    `failures` are the log lines about plugins that failed in this call. If the client did not read the whole reply
+    (`is_read` is False), a plugin may have been cancelled before its failure was logged.
     """
     assert len(PLAYED.seen[call_id]) == 1
     for name in LETTERS:
@@ -155,13 +157,17 @@ def check_plugins(call_id, failures, *, is_read):
 
 
 def failed_late(record):
-    """Return whether a filter failed or refused when the client already had all events of a stream."""
+    """Return whether the call was streamed, and a filter failed or refused it after the client had got the whole
+    stream.
+    """
     failed = record["error_native"] == "strict.filter.replied" or PLAYED.has_refused_late(record["id"])
     return record["stream"] and failed
 
 
 def check_reply(record, failures, call, reply, *, right):
-    """Check the record of a call, and its reply, which the client has read to the end."""
+    """Check the record and the reply of a call that the client has read to the end. `right` tells whether the reply is
+    correct.
+    """
     ended = [entry for entry in failures if entry["plugin"] == "strict" and entry["hook"] != "filter.done"]
     refusals = [note[2] for note in PLAYED.faults(record["id"]) if note[2] in REFUSALS and note[1] != "done"]
     if ended:
@@ -178,9 +184,9 @@ def check_reply(record, failures, call, reply, *, right):
 
 
 def check_request(request, number, failed):
-    """Check a request that reached a simulated provider.
+    """Check the text and the headers of a request that reached a simulated provider.
 
-    `failed` are pairs of a call's id and a filter that failed before the request was sent.
+    `failed` has pairs of a call's id and a filter that failed before the request was sent.
     """
     (call_id,) = (call_id for call_id, plan in PLAYED.ids.items() if plan == number)
     failing = {name for name in LETTERS if (call_id, name) in failed}
@@ -192,10 +198,9 @@ def check_request(request, number, failed):
 
 
 def changed_letters(call_id, method, failed):
-    """Return the lower-case letters that may no longer occur in a text, because filters have replaced them.
+    """Return the lower-case letters that filters have replaced in their method `method`, so that no text may have them.
 
-    Only filters that changed texts in their method `method` during the call count. Filters whose names are in `failed`
-    are left out.
+    Filters whose names are in `failed` are ignored.
     """
     changing = [name for name in LETTERS if PLAYED.used(call_id, name, method) in {"change", "hold"}]
     return set("".join(LETTERS[name] for name in changing if name not in failed))
@@ -206,7 +211,7 @@ def small_letters(text):
 
 
 def text_of(reply):
-    """Return the readable parts of a reply as one text."""
+    """Return all texts in a reply as one string, whether the reply is a stream or a body."""
     if reply.headers["content-type"].partition(";")[0].endswith(("event-stream", "eventstream")):
         return json.dumps(damaged_events_of(reply), ensure_ascii=False)
     return json.dumps(json.loads(reply.body), ensure_ascii=False)

@@ -18,7 +18,7 @@ HOSTILE = [
 """Values that a client or a provider might send anywhere."""
 MOST_CHANGES = 3
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.json"))
-"""The inputs that failed in the past. Each has its dialect and a request, or a provider's reply or stream.
+"""The inputs that failed in the past: requests, and providers' replies and streams. Each has its dialect.
 
 The bytes of a reply are encoded as Latin-1."""
 
@@ -30,15 +30,17 @@ def requests(dialect):
 
 @cache
 def replies(dialect):
-    """Return the unstreamed replies of a dialect, and the events of its streams as (event type, data)."""
+    """Return two lists for a dialect: the unstreamed replies, and the streams. A stream is a list of (event type,
+    data).
+    """
     given = files.replies(dialect).values()
     return [whole for whole, _ in given], [events for _, events in given]
 
 
 def stream_of(provider, events):
-    """Return the bytes of a provider's stream with these events, which are pairs (event type, data).
+    """Return the bytes of a provider's stream with these events.
 
-    Damage may have changed an event to another value. Such values are left out.
+    An event is a pair (event type, data). Damaged events that are no such pair are left out.
     """
     pairs = [pair for pair in events if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)]
     if provider.startswith("bedrock_"):

@@ -1,7 +1,7 @@
 """Tests of damaged requests and replies on every conversion: each is converted or refused.
 
-The inputs are changed golden files, and the inputs in `corpus`, which failed in the past. IRISGATE_EXAMPLES=20 tries
-twenty times as many.
+The inputs are golden files with random changes, and the inputs in `corpus`, which failed in the past.
+IRISGATE_EXAMPLES=20 tries 20 times as many inputs.
 """
 
 import json

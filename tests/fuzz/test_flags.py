@@ -1,5 +1,4 @@
-"""Tests of damaged requests, replies and streams. One plugin reads them, as in a call between a client and a provider
-with the same API format.
+"""Tests of damaged requests, replies and streams in native calls: client and provider have the same API format.
 
 The function `steps` of each plugin is tested too.
 """
@@ -45,15 +44,17 @@ def target_of(flag):
 
 
 def replies_of(flag):
-    """Return two lists in the dialect of a compatibility flag: unstreamed replies, and streams.
+    """Return two lists for a compatibility flag: unstreamed replies, and streams.
 
-    They are golden replies. For Responses, which has no golden replies, both lists have one rendered reply.
+    They are golden replies. Responses has no golden replies, so both lists have one rendered reply.
     """
     return ([RENDERED[1]], [list(map(list, RENDERED[0]))]) if flag == "openai_responses" else replies(DIALECTS[flag])
 
 
 def reader_of(flag, *, stream):
-    """Return a parsed golden request of this flag. The tests use it as the request to which a damaged reply belongs."""
+    """Return a golden request in the flag's API format, as the flag parses it. The damaged replies are read as answers
+    to it.
+    """
     return FLAGS[flag].parse(request_of(FLAGS[flag], requests(DIALECTS[flag])[0], stream=stream))
 
 
@@ -64,7 +65,7 @@ def dropped(_path):
 def stepped(flag, request):
     """Return the request after the plugin's function `steps` has changed it.
 
-    If `steps` fetches the file behind a URL, it gets the same PDF for each URL.
+    Every file that `steps` fetches by URL is the same PDF.
     """
     steps = flag.steps(request, target_of(flag.name), dropped)
     if isinstance(steps, ClientRequest):

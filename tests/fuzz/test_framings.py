@@ -1,7 +1,7 @@
 """Tests of damaged streams and damaged configurations.
 
-The decoded frames of a stream do not depend on its division into chunks. A refused configuration has an error with a
-position.
+- The decoded frames of a stream must be the same for any division of the stream into chunks.
+- The error for a refused configuration must have a position in the text.
 """
 
 import json
@@ -28,7 +28,7 @@ fuzzed = settings(max_examples=examples(150), deadline=None, suppress_health_che
 
 
 def read(decoder, chunks):
-    """Return the frames that the decoder returns for these chunks, and whether it raised `BadFrame`."""
+    """Feed the chunks to the decoder. Return the frames, and True if the decoder raised `BadFrame`."""
     frames = []
     try:
         for chunk in chunks:

@@ -4,17 +4,17 @@
 
 - `request.json`: a client's request in this dialect, without the fields that its route adds.
 - `request.to_<provider>.json`: the request that a provider with this compatibility flag gets for it.
-- `request.to_<provider>.dropped.json`: the fields that the conversion reports as dropped, where there are any.
+- `request.to_<provider>.dropped.json`: the fields that the conversion reports as dropped. Missing if there are none.
 - `request.to_<provider>.refused.json`: the fault that the provider finds in a request that is passed on unchanged.
-- `reply.json`, `reply.jsonl`: a provider's reply in this dialect, whole and as the events of a stream.
+- `reply.json`, `reply.jsonl`: a provider's reply in this dialect, unstreamed and as the events of a stream.
 - `reply.to_<client>.json`, `reply.to_<client>.jsonl`: the reply and the stream that a client gets for it.
-- `reply.to_<client>.dropped.json`: the fields of the reply that are reported as dropped, where there are any.
+- `reply.to_<client>.dropped.json`: the fields of the reply that are reported as dropped. Missing if there are none.
 
 A reply is converted as the answer to the client's request of the same case. If the client's dialect has no request of
 that case, or if the provider refuses the request, the request of the case `text` is used.
 
-The flag for Anthropic's Messages and the flag for InvokeModel with a Messages body have one dialect. So translations of
-both use the files of Messages.
+The flags for Anthropic's Messages and for InvokeModel with a Messages body have one dialect. So translations of both
+use the files of Messages.
 """
 
 import json

@@ -4,8 +4,8 @@ For a client's request, a file has the request that the gateway sends to the pro
 has the reply that the gateway sends to the client.
 
 The files are described in `files.py`. `pytest --rewrite-golden tests/golden` writes the files with results, so that
-their diff shows what changed. A translation to InvokeModel has no files of its own, because its body is almost that of
-the translation to Messages.
+their diff shows what changed. Translations to InvokeModel have no files, because their bodies are almost those of
+translations to Messages.
 """
 
 import json
@@ -20,14 +20,14 @@ from tests.golden.files import DEFAULT_CASE, FOLDER, REPLY, REQUEST, STREAM, cas
 from tests.helpers.conversion import CONVERSIONS, encoded, without_padding
 
 LACKING = {"structured_by_tool": {"json_schema": False}}
-"""Capabilities that the model of a case lacks, although the models of all other cases have them."""
+"""Capabilities that are switched off for the model of a case, by case."""
 SHOWN_HEADERS = re.compile(r"anthropic-|x-amzn-bedrock-")
 SHOWN = {
     name: conversion
     for name, conversion in CONVERSIONS.items()
     if conversion.way != "translated" or conversion.provider.name != "bedrock_model_invoke"
 }
-"""The conversions that have golden files."""
+"""The conversions that have golden files, by name."""
 REQUESTS = [(name, case) for name, conversion in SHOWN.items() for case in cases(conversion.dialect, REQUEST)]
 REPLIES = [(name, case) for name, conversion in SHOWN.items() for case in cases(conversion.upstream, REPLY)]
 
@@ -113,7 +113,7 @@ def test_a_reply_becomes_what_its_files_say(name, case, rewriting):
 
 
 def test_every_file_is_read():
-    """Check that every case is used by a conversion, and that every file with a result belongs to a conversion."""
+    """Check that the golden folder has no file that the tests do not read, and lacks no file that they read."""
     read = {f"{SHOWN[name].dialect}/{case}/{REQUEST}" for name, case in REQUESTS}
     read |= {f"{SHOWN[name].upstream}/{case}/{file}" for name, case in REPLIES for file in (REPLY, STREAM)}
     for name, case in REQUESTS:

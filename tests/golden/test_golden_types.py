@@ -1,7 +1,7 @@
 """Tests that every golden reply is valid by its vendor's own types: those of OpenAI's and Anthropic's SDKs, and
 botocore's model.
 
-The types are applied strictly, without converting values. A field that the vendor does not have is a fault, except for
+The types are applied strictly, without converting values. A field that the types lack is a fault, unless it is one of
 the extensions that are listed here with their reasons. Replies to Responses clients also conform to Open Responses.
 """
 

@@ -91,8 +91,8 @@ def more(title, code, message):
 def run(title, hook, code, message, line=LAST):
     """Return a mistake that appears when the hook `hook` is called.
 
-    The file `acme.py` is a correct plugin (`FLAG`), followed by `code`, which defines the hook. The gateway's message
-    names the line `line`.
+    The file `acme.py` is a correct plugin (`FLAG`), followed by `code`, which defines the hook. `line` is the line
+    number in the gateway's message.
     """
     return Mistake(
         title, f"DIR/acme.py:{line}: plugin acme failed in {hook}: {message}", {"acme.py": f"{FLAG}\n\n{code}"}, hook
@@ -105,10 +105,10 @@ def returning(title, hook, arguments, value, message):
 
 
 def billed(title, part, kind):
-    """Return a mistake in which the hook `billed_parts` returns the wrong value `part`, an expression with a wrong
-    number.
+    """Return a mistake in which the hook `billed_parts` returns a part with a wrong number.
 
-    `kind` is the name of this value in the gateway's message.
+    `part` is the Python expression for this part, without the prefix `billing.`. `kind` is the name of the part in the
+    gateway's message.
     """
     message = f"returned {kind}; {kind} with whole numbers from 0 to {2**53} is expected"
     code = f"from gateway.contract import billing\n\n\ndef billed_parts(body):\n    return [billing.{part}]\n"

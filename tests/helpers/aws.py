@@ -44,7 +44,10 @@ def botocores_headers(signer, request, body, at):
 
 
 def botocores_api_key(signer, at, seconds):
-    """Return the short-term API key that botocore's signer makes, as in aws/aws-bedrock-token-generator-python."""
+    """Return a short-term Bedrock API key, made with botocore's signer.
+
+    The format is that of aws/aws-bedrock-token-generator-python.
+    """
     request = AWSRequest(
         "POST",
         "https://bedrock.amazonaws.com/",
@@ -61,7 +64,7 @@ ROLE = "arn:aws:iam::123456789012:role/bedrock"
 
 
 def signed(url, **more):
-    """Return a provider at the simulated Bedrock whose requests are signed."""
+    """Return the configuration of a provider: the simulated Bedrock at `url`, with requests signed by the gateway."""
     settings = {"region": "us-east-1", **more.pop("aws", {})}
     return bedrock(url, **{"apikey": "", "authorization": "sigv4", "aws": settings, **more})
 

@@ -34,8 +34,9 @@ class Behind:
 
 @asynccontextmanager
 async def behind_worker(gate, state):
-    """Put a worker in front of a running gateway, which becomes the keeper (the main process). The worker accepts all
-    connections in its place.
+    """Put a worker in front of a running gateway. From then on, the worker accepts all connections.
+
+    The gateway becomes the keeper (the main process).
     """
     running = gate.running
     gateway, sites = running.gateway, running.sites

@@ -18,17 +18,17 @@ METRICS = "amazon-bedrock-invocationMetrics"
 
 @dataclass
 class Bill:
-    """The billed parts of a call, and other properties that affect the price.
+    """The bill of a provider for one call: token counts, and other properties that affect the price.
 
-    Each part has its model ("" for the called model) and its counts.
+    An item of `parts` is (model, counts). The model is "" for the called model.
     """
 
     parts: list
     exact: bool = True
     tier: str = ""
     is_fast: bool = False
-    """True if the called model ran in its fast mode. If other models took part in the call, their prices are not those
-    of a fast mode.
+    """True if the called model ran in its fast mode. Other models in the call, such as an advisor's, are billed without
+    a fast mode.
     """
     factor: Fraction = Fraction(1)
     searches: int = 0
@@ -87,7 +87,9 @@ def frames_of(raw):
 
 
 def lifetimes(value):
-    """Return the lifetimes of all cache marks in a request."""
+    """Return the lifetimes of prompt caches that a request asks for (`cache_control` and `cachePoint`): "5m", "1h" or
+    both.
+    """
     if isinstance(value, list):
         return set().union(*map(lifetimes, value))
     if not isinstance(value, dict):
@@ -99,11 +101,11 @@ def lifetimes(value):
 
 
 def by_lifetime(written, five, hour, marks):
-    """Split the tokens that were written to a cache by lifetime. Return the tokens that are cached for five minutes,
-    those that are cached for an hour, and whether this split is certain.
+    """Return the tokens that were cached for five minutes, those that were cached for an hour, and whether this split
+    is certain.
 
-    `written` is the reported total. `five` and `hour` are the reported tokens of each lifetime. Tokens that are only in
-    the total are assigned by `marks`, the lifetimes of the cache marks in the request.
+    `written` is the total that the provider reports. `five` and `hour` are the tokens that it reports for each
+    lifetime. Tokens that are only in the total get the lifetime in `marks`: the lifetimes that the request asks for.
     """
     rest = max(0, written - five - hour)
     if "1h" in marks:
@@ -186,7 +188,7 @@ def claude_counts(reports):
 
 
 def add_iteration(bill, one, marks):
-    """Add an entry of `usage.iterations` to the bill, unless the top-level counts of `usage` already include it."""
+    """Add an entry of `usage.iterations` to the bill, unless the other counts in `usage` already include it."""
     if one["type"] not in ("compaction", "advisor_message"):
         return
     split = one.get("cache_creation") or {}
@@ -235,7 +237,7 @@ def converse_bill(raw, sent, *, stream):
 def openai_bill(raw, sent, *, stream):
     """Return the bill of a reply of Chat or of Responses, or None if the reply reports no usage.
 
-    The request `sent` is not used, because it cannot have cache marks.
+    The request `sent` is not used. Other bills need it for the lifetimes of cached prompts.
     """
     bodies = [data for _, data in events_of(raw)] if stream else [json.loads(raw)]
     usages = [body.get("response", body).get("usage") for body in bodies]

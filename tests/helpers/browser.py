@@ -52,7 +52,7 @@ _LEFT = "Inspected target navigated or closed"
 
 
 class Left(Exception):
-    """The error if the page was left before the browser answered a command."""
+    """Raised if the tab has left the page before the browser answers a command."""
 
 
 class Tab:
@@ -111,7 +111,7 @@ class Tab:
         await self.command("Emulation.setScriptExecutionDisabled", value=not allowed)
 
     async def screen(self, width, height=844):
-        """Set the size of the screen in CSS pixels. A narrow screen is a phone's."""
+        """Set the size of the screen in CSS pixels. The browser acts as a phone if the width is less than 600."""
         await self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )

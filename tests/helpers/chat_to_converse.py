@@ -66,8 +66,8 @@ def tool(name: str = "look", parameters: Any = None, **more: Any) -> dict[str, A
 
 
 def check(converse: dict[str, Any], caps: Caps, *, stream: bool) -> None:
-    """Check that a request is accepted by botocore, by the checks that only the server makes, and by Converse's rules
-    for turns.
+    """Check a Converse request: that botocore accepts it, that the server's own checks pass, and that its turns obey
+    Converse's rules.
     """
     assert_valid(converse, stream=stream)
     assert_turns(converse, caps)

@@ -39,7 +39,7 @@ class Gemini:
         return self.user({"functionResponse": response | ({"parts": files} if files else {})})
 
     def joined(self, messages):
-        """Return several messages of the user as a single content."""
+        """Return several messages of the user, joined into one (`contents` with the role `user`)."""
         return self.user(*(part for message in messages for part in message["parts"]))
 
     def tool(self, name="look", schema=NO_INPUT, description="Looks.", strict=None, ttl=None):

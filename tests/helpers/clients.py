@@ -58,8 +58,8 @@ class Chat:
         return [marked({"role": "tool", "tool_call_id": tool_id, "content": list(parts)}, ttl)]
 
     def joined(self, messages):
-        """Return the given messages of the user as they are sent in this dialect. In Chat, they stay separate, because
-        each tool result is a message.
+        """Return messages of the user unchanged. Other clients join them into one, but in Chat each tool result is a
+        message of its own.
         """
         return messages
 

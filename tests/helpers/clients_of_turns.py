@@ -16,7 +16,7 @@ class Turns:
     """The methods that clients of Messages and of Converse have in common."""
 
     def joined(self, messages):
-        """Return several messages of the user as a single turn."""
+        """Return several messages of the user, joined into one message."""
         return self.user(*(block for message in messages for block in message["content"]))
 
 
@@ -98,7 +98,7 @@ class Messages(Turns):
 
 
 class Invoke(Messages):
-    """Messages in the envelope of Bedrock's InvokeModel, as Anthropic's Bedrock clients send it."""
+    """The Messages format in Bedrock's InvokeModel, as Anthropic's Bedrock clients send it."""
 
     flag = "bedrock_model_invoke"
 

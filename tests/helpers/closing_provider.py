@@ -24,7 +24,10 @@ UNREAD = {"idle", "before reading"}
 
 
 class ClosingProvider:
-    """A provider that answers the first request of each connection, and breaks the second request at `place`."""
+    """A provider that answers the first request of each connection, and closes the connection during the second one.
+
+    `place` is the point at which it closes the connection (`PLACES`).
+    """
 
     def __init__(self, place):
         self.place = place

@@ -1,4 +1,6 @@
-"""Requests for tests of the translators from Converse. The simulated providers' rules check the results."""
+"""Requests for tests of the translators from Converse. Each translated request is checked by the rules of the simulated
+provider.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ OPUS = "claude-opus-4-6"
 GPT = "gpt-4o"
 
 MINE = "irisgate1:claude:sig-sim-1"
-"""A signature as a client gets it: the gateway's tag, followed by the signature of the simulated provider."""
+"""A signature of thinking as a client gets it: the gateway's prefix, followed by the provider's signature."""
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
 IMAGE = {"image": {"format": "png", "source": {"bytes": PNG}}}
 DOCUMENT = {"document": {"format": "pdf", "name": "paper", "source": {"bytes": PDF}}}

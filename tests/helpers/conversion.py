@@ -56,13 +56,13 @@ BASES = {
 }
 """The smallest request that makes sense, by the client's dialect. `request_of` adds the model."""
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-"""The file behind every URL in these tests: an image of one pixel."""
+"""An image of one pixel, in base64. Every URL in these tests leads to this image."""
 IN_PATH = {
     "bedrock_converse": ("/model/{model:.+}/converse", "/model/{model:.+}/converse-stream"),
     "bedrock_model_invoke": ("/model/{model:.+}/invoke", "/model/{model:.+}/invoke-with-response-stream"),
     "gemini_generate_content": ("/models/{model:.+}:generateContent", "/models/{model:.+}:streamGenerateContent"),
 }
-"""Paths of the dialects whose clients name the model in the path: the path for unstreamed and for streamed replies."""
+"""Paths of the APIs whose clients name the model in the path: one for unstreamed and one for streamed replies."""
 
 
 def _claudes(bedrock):
@@ -77,7 +77,7 @@ JUDGES = {
     "openai_responses": lambda body, _: responses_fault(body),
     "gemini_generate_content": lambda body, _: gemini_fault(body, GEMINI),
 }
-"""The rules that the simulated provider of each compatibility flag applies to a request body."""
+"""Maps a provider's compatibility flag to a function that checks a request body by the simulated provider's rules."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ ALL_CONVERSIONS = {
         )
     ]
 }
-"""Every conversion for generating a reply, by name. Conversions of requests in an unknown dialect are left out."""
+"""Every conversion of calls that generate a reply, by name. Requests in an unknown dialect are not among them."""
 CONVERSIONS = {name: conversion for name, conversion in ALL_CONVERSIONS.items() if conversion.way != "native"}
 """Every conversion that changes the request, by name."""
 
@@ -216,7 +216,7 @@ class ConvertedCall:
         return lenient_json.loads(self.conversion.client.encoder(self.client_request).whole(body))
 
     def streamed(self, *chunks):
-        """Return the stream that the client gets for a provider's stream.
+        """Return the bytes that the client gets if the provider streams `chunks`.
 
         Raises `UpstreamFailed` if the stream fails.
         """

@@ -27,16 +27,17 @@ def unit_seconds():
 def in_units(seconds, before):
     """Return a CPU time as a multiple of the unit.
 
-    `before` are the seconds that the unit took just before the measured work. The unit is measured again now, and the
-    mean of both is used.
+    `before` is the CPU time of the unit just before the measured work. The unit is measured again here, and the mean of
+    both measurements is used.
     """
     return 2 * seconds / (before + unit_seconds())
 
 
 def cpu_units(work, enough=0.0):
-    """Return the CPU time of this thread for `work` in units: the smallest of up to `RUNS` runs.
+    """Return the CPU time of this thread for `work`, as a multiple of the unit.
 
-    There are no further runs after a result of at most `enough`.
+    `work` is called up to `RUNS` times, and the smallest time is returned. There are no further calls after a time of
+    at most `enough`.
     """
     taken = []
     with old_objects_kept():

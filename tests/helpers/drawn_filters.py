@@ -27,7 +27,7 @@ CAPITALS = str.maketrans({letter: letter.upper() for letters in LETTERS.values()
 SECONDS = 0.15
 """Time limit of an `async` method of a filter in these tests."""
 THREAD_SECONDS = 0.4
-"""Time limit of a method that runs in a thread."""
+"""Time limit in seconds of a filter's method that is not `async` and therefore runs in a thread."""
 NAP_SECONDS = 0.002
 METHODS = ("open", "request", "headers", "text", "replied", "done")
 SOURCE = """
@@ -47,7 +47,7 @@ api = 1
 
 
 class Awaitable:
-    """An awaitable. A method that must return something else returns it as a fault."""
+    """An awaitable. As a fault, a filter's method returns it in place of a result."""
 
     def __await__(self):
         yield from ()
@@ -74,7 +74,7 @@ ERRORS = {
 REFUSALS = ("blocked", "rate_limit")
 """Error codes with which a filter may refuse a call. The call's record has the code."""
 WAITS = ("nap", "hang")
-"""Faults of a filter's method: it waits, and the wait is shorter ("nap") or longer ("hang") than its time limit."""
+"""Faults in which a filter's method waits: for less than its time limit ("nap"), or for longer ("hang")."""
 USUAL = {
     "open": (*["pass"] * 7, "none"),
     "request": ("pass", "same", *["change"] * 6, "answer", "wrong answer"),
@@ -83,9 +83,9 @@ USUAL = {
     "replied": ("pass",),
     "done": ("pass",),
 }  # fmt: skip
-"""Behaviours of each method of a filter if no fault is planned. One of them is chosen at random for each call.
+"""The behaviours of a filter's method without a planned fault. For each call, one of them is chosen at random.
 
-Some of them are mistakes of the filter, such as `wrong answer`.
+Some behaviours, such as `wrong answer`, are mistakes that the gateway must handle.
 """
 FAULTS = {
     **dict.fromkeys(("open", "request", "headers"), (*ERRORS, *REFUSALS, *WAITS, "type")),
@@ -101,7 +101,7 @@ class FilterPlan:
     usual: dict
     """The behaviour of each method. A method that is missing here is missing in the filter too."""
     faults: dict
-    """The faults of methods, by the method's name."""
+    """Maps a method's name to the fault that the method has in this call."""
     at: int
     """Index of the call of `text` that fails, if a fault of `text` is planned. No index is needed for the other
     methods, which are called only once.
@@ -120,8 +120,8 @@ class CallPlan:
 
 
 def call_plans():
-    """Return a strategy for plans. Each plan comes from one number, because hypothesis limits the size of an
-    example.
+    """Return a hypothesis strategy that draws plans. A plan is made from one drawn number, because hypothesis limits
+    the size of an example.
     """
     return st.integers(0, 2**32 - 1).map(lambda seed: _call_plan(Random(seed)))
 
@@ -144,12 +144,12 @@ def _filter_plan(random):
 
 @dataclass
 class Played:
-    """The plans for the plugins in all calls of one test, and a record of what the plugins did."""
+    """The plans for the calls of one test (what the plugins must do), and a record of what the plugins did."""
 
     plans: dict = field(default_factory=dict)
-    """The plan of each call, by the number in the call's header `PLAN`."""
+    """Maps a number to the plan of one call. The call has this number in the header `PLAN`."""
     ids: dict = field(default_factory=dict)
-    """The number of each call's plan, by the id of the call."""
+    """Maps the id of a call to the number of the call's plan."""
     methods: dict = field(default_factory=lambda: defaultdict(list))
     """The methods that were called: a list of (filter, method, fault), by the id of the call.
 
@@ -158,9 +158,11 @@ class Played:
     seen: dict = field(default_factory=lambda: defaultdict(list))
     """The records that the observer got, by the id of the call."""
     replies: dict = field(default_factory=dict)
-    """Replies with which filters can answer calls, by flag and whether the reply is a stream."""
+    """The replies that a filter may give in place of the provider. The key is (compatibility flag, whether the call is
+    streamed).
+    """
     alive: WeakSet = field(default_factory=WeakSet)
-    """All filters that are still in memory, whatever their call."""
+    """The filters that are still in memory. `clear` does not change this set."""
 
     def clear(self):
         for each in (self.plans, self.ids, self.methods, self.seen, self.replies):
@@ -171,7 +173,8 @@ class Played:
         return Counter(note[:2] for note in self.methods[call_id])[name, method]
 
     def used(self, call_id, name, method):
-        """Return how a filter's method behaves without a fault, according to the plan of a call (`FilterPlan.usual`).
+        """Return what a filter's method does in a call if it has no fault (`FilterPlan.usual`).
+
         Return "" if the method was not called.
         """
         if not self.count(call_id, name, method):
@@ -202,7 +205,7 @@ PLAYED = Played()
 
 
 class _Script:
-    """A filter in one call. Each of its methods does what the plan of this call says."""
+    """A filter for one call. Its methods do what the plan of this call says."""
 
     def __init__(self, name, call, plan):
         self.name = name
@@ -211,7 +214,7 @@ class _Script:
         self.texts = 0
 
     def fault(self, method, piece=None):
-        """Record that `method` is called, and return the planned fault of this call of it, or "" for none.
+        """Record a call of `method`, and return the fault that is planned for it, or "" for none.
 
         For the method `text`, `piece` is the text that it gets.
         """
@@ -229,9 +232,7 @@ class _Script:
         return fault
 
     def play(self, method, *args):
-        """Do what the plan of this call says for the filter's method `method`, and return the method's result. This is
-        for methods that are not `async`.
-        """
+        """Do what the call's plan says for a method that is not `async`, and return the method's result."""
         fault = self.fault(method, args[1] if method == "text" else None)
         if fault == "nap":
             time.sleep(NAP_SECONDS)
@@ -349,7 +350,7 @@ class _Async(_Filter):
 
 
 def opened(name, call):
-    """Return what `open` of a filter returns for a call: an object, None, or an awaitable."""
+    """Do what the call's plan says for the hook `open`, and return its result. Both filters call this function."""
     number = int(call.request.headers[PLAN])
     PLAYED.ids[call.id] = number
     plan = PLAYED.plans[number].filters[name]
@@ -358,7 +359,9 @@ def opened(name, call):
 
 
 def seen(record):
-    """Receive the record of a call. This is the function of the observer plugin."""
+    """Store the record of a call in `PLAYED`, and fail if the call's plan says so. This is the hook of the observer
+    plugin.
+    """
     PLAYED.seen[record["id"]].append(record)
     fault = PLAYED.observer_fault(record["id"])
     if fault == "nap":

@@ -93,7 +93,7 @@ def whole(body, *headers, status="200 OK"):
 
 
 def in_chunks(parts, *headers):
-    """Return a function that writes the parts as chunks, each in a write of its own."""
+    """Return a function that writes a reply in chunked encoding. Each part is a chunk, and is written separately."""
 
     async def play(_seen, writer):
         writer.write("\r\n".join(["HTTP/1.1 200 OK", *headers, "Transfer-Encoding: chunked", "", ""]).encode())

@@ -69,7 +69,7 @@ class Log:
 
 
 async def settled():
-    """Let the event loop run until no task can go on without a timer or new bytes."""
+    """Let the event loop run until every task waits for a timer or for new bytes."""
     for _ in range(20):
         await asyncio.sleep(0)
 

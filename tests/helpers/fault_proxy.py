@@ -18,7 +18,9 @@ READ_BYTES = 65536
 GARBAGE = bytes(range(255, 0, -1))
 """The bytes that the fault "insert" adds."""
 TURNS = 3
-"""Iterations of the event loop between the two pieces of a split. They let the gateway read the first piece."""
+"""Number of iterations of the event loop between the two writes of the faults "split" and "insert". So the gateway
+reads the first piece alone.
+"""
 
 Kind = Literal["close", "reset", "stall", "split", "corrupt", "insert"]
 ENDS = ("close", "reset", "stall")
@@ -59,7 +61,7 @@ class _Exchange:
 
 
 class FaultProxy:
-    """A proxy on its own port: `async with FaultProxy(provider_url) as proxy: proxy.url`."""
+    """A proxy on a port of its own: `async with FaultProxy(provider_url) as proxy: proxy.url`."""
 
     def __init__(self, target: str) -> None:
         self._target = int(target.rpartition(":")[2])

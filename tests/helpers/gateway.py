@@ -83,7 +83,7 @@ class Gate(RunningGateway):
         self.lines = lines
 
     async def sessions(self):
-        """Wait until all records have reached the store. Return the sessions."""
+        """Wait until the store has the records of all calls. Return the sessions, as /api/sessions lists them."""
         await self.running.gateway.follower.flush()
         return (await (await self.get("/api/sessions")).json())["sessions"]
 

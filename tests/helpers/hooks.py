@@ -1,4 +1,4 @@
-"""Hooks that are made from single functions instead of a plugin's module, for tests of one stage of the gateway."""
+"""Makes hooks from single functions instead of a plugin's module, for tests of a part of the gateway."""
 
 from types import SimpleNamespace
 

@@ -68,7 +68,7 @@ def statuses(answer):
 
 
 def text_of(seen):
-    """Return all parts of a request that arrived at a provider, as one text."""
+    """Return a request that arrived at a provider as one text: method, path, query, headers and body."""
     return f"{seen.method} {seen.path}?{seen.query} {seen.headers} {seen.body!r}"
 
 

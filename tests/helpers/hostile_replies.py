@@ -49,9 +49,9 @@ BLOCKS["anthropic_messages"] = BLOCKS["bedrock_model_invoke"]
 
 
 def whole(dialect, *, content=None, said=b'"Hi"', calls=None, **more):
-    """Return an unstreamed reply.
+    """Return an unstreamed reply with a single text.
 
-    `said` is the JSON of its only text. `content` or `calls` is the JSON of a list that replaces this text.
+    `said` is the JSON of the text. `content` or `calls` is the JSON of a list that takes the place of the text.
     """
     if dialect == "openai_chat":
         message = joined(role="assistant", content=said, **({"tool_calls": calls} if calls else {}))

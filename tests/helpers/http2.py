@@ -42,7 +42,7 @@ class H2(H2Connection):
 
 
 class Http2Client:
-    """One connection. If `reads` is false, the client does not enlarge its windows after it has read data."""
+    """One connection. If `reads` is false, reading data does not enlarge the client's flow-control windows."""
 
     def __init__(self, reader, writer, window=None, *, reads=True):
         self.reader, self.writer, self.reads = reader, writer, reads
@@ -102,7 +102,7 @@ class Http2Client:
         return number
 
     async def send_body(self, number, body):
-        """Send a body as the windows allow it."""
+        """Send a body, as fast as the flow-control windows allow."""
         while body:
             await self.until(lambda: self.h2.local_flow_control_window(number) > 0)
             size = min(self.h2.local_flow_control_window(number), self.h2.max_outbound_frame_size, len(body))
@@ -149,8 +149,9 @@ class Http2Client:
 
 @asynccontextmanager
 async def http2(url="", *, unix="", first=b"", ssl=None, window=None, reads=True):
-    """Yield a connection to the gateway at `url`, or at the unix socket `unix`. The bytes `first` are sent before the
-    protocol begins.
+    """Yield an HTTP/2 connection to the gateway at `url`, or at the unix socket `unix`.
+
+    The bytes `first` are sent before HTTP/2 begins.
     """
     if unix:
         reader, writer = await asyncio.open_unix_connection(unix)

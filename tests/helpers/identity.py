@@ -1,4 +1,4 @@
-"""A simulated tailnet node and a connection, for tests of the caller's identity."""
+"""A tailnet node, and a stand-in for a connection, for tests of the caller's identity."""
 
 from gateway.testkit.tailnet_nodes import Node, User
 
@@ -6,4 +6,4 @@ ALICE = Node("laptop.example.ts.net", ("100.64.0.7", "fd7a:115c:a1e0::7"), User(
 
 
 class Connection:
-    """A stand-in for a connection. It can be weakly referenced, as a transport can."""
+    """A stand-in for a transport. Unlike a plain object, it can be weakly referenced."""

@@ -1,6 +1,6 @@
-"""A gateway with many providers of one API, each behind a proxy that breaks its exchanges.
+"""A gateway with many providers, each behind a proxy that can break a request or a reply.
 
-So one gateway can be used for the tests of all faults.
+So the tests of all faults can share one gateway.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GRANTS = [
 ]
 TIMEOUTS = ("head_seconds", "first_event_seconds", "read_seconds")
 PRICES = {"openai": "openai", "anthropic": "anthropic", "bedrock": "bedrock-us"}
-"""The price list of a provider's models, by the first word of its compatibility flag."""
+"""Maps the first word of a provider's compatibility flag to the name of a price list."""
 
 
 class Lane:
@@ -44,7 +44,7 @@ class Lane:
         self.model = f"{name}/{PROVIDERS[flag][1]}"
 
     def request(self, say, text="Hi", *, stream):
-        """Return the path and the body of a request in the format of the client `say`."""
+        """Return the path and the body of a request in the API format of the client `say` (`clients.py`)."""
         body = say.body(say.user(say.text(text)))
         if "model" in body:
             body = {**body, "model": self.model, "stream": stream}
@@ -64,7 +64,7 @@ class Lane:
 class Lanes:
     """A gateway, its simulated providers, and its lanes.
 
-    Each lane (`Lane`) is a path of calls: from a client to the gateway, then through a proxy to one provider.
+    Each lane (`Lane`) leads from one client through the gateway and a proxy to one provider.
     """
 
     def __init__(self, gw, simulated, lanes):
@@ -117,8 +117,8 @@ class Lanes:
 
 @asynccontextmanager
 async def lanes(flags, count, state, *, read_seconds, more=None, **options):
-    """Run a gateway with `count` providers of each of these compatibility flags, each behind a proxy that can break its
-    replies.
+    """Run a gateway with `count` providers of each of these compatibility flags. Each provider is behind a proxy that
+    can break requests and replies.
 
     Yield `Lanes`, with a client for each provider. `more` has additional fields of the configuration.
     """

@@ -21,7 +21,7 @@ doubles the number.
 
 
 class Steps:
-    """Awaits `work`, and calls `pause` at the end of each step, which is each time that `work` waits for something."""
+    """Awaits `work`. Each time `work` waits for something, a step ends, and `pause` is called."""
 
     def __init__(self, work: Awaitable[Any], pause: Callable[[], None]) -> None:
         self._work = work
@@ -86,8 +86,9 @@ class Leaving:
         """An event that is set when the last request has ended."""
 
     def begin(self, at: int, again: int) -> None:
-        """Set the step `at` at which the next request loses its connection, and the number of further steps (`again`)
-        after which its task is cancelled.
+        """Prepare the handler for the next request. Its connection is lost at the end of the step `at`.
+
+        Its task is cancelled `again` steps later.
         """
         self.at, self.again, self.steps = at, again, 0
         self.ended.clear()
@@ -116,10 +117,10 @@ class Leaving:
 
 @contextmanager
 def leaving(gw, *, narrow=False):
-    """Yield a `Leaving`, which handles all requests over new connections to a running gateway. At the end, the
-    gateway's own handler is restored.
+    """Yield a `Leaving`, which handles all requests over new connections to a running gateway.
 
-    If `narrow` is true, a write to a client waits until the client has read nearly everything.
+    If `narrow` is true, every write to a client blocks until the client has read nearly all earlier bytes. At the end,
+    the gateway's own handler is restored.
     """
     runner, *_ = gw.running.sites._served
     handler = runner.server.request_handler

@@ -35,13 +35,13 @@ class LoopMonitor:
 
 
 async def longest_block(work, runs, enough, prepare=lambda: None):
-    """Return the longest time for which `work` blocks the event loop: CPU time as a multiple of the unit of `cpu_time`.
+    """Return the longest time for which `work` blocks the event loop, in units of CPU time (`cpu_time.py`).
 
-    This is measured in up to `runs` runs, and the result is that of the best run. There are no further runs after a
-    result below `enough`. `prepare` is called before each run, and is not measured.
+    `work` runs up to `runs` times, and the smallest result is returned. There are no further runs after a result below
+    `enough`. `prepare` is called before each run, and is not measured.
 
-    The pauses between the runs become longer, so that another process that uses the caches of the processor does not
-    disturb all runs.
+    The pauses between the runs become longer, so that another process that uses the processor's caches does not disturb
+    all runs.
     """
     blocks = []
     with old_objects_kept():

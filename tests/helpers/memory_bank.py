@@ -1,4 +1,6 @@
-"""A bank in memory, which answers at once. A bank keeps the balances of quotas, and grants leases to gateways
+"""A quota bank in memory, which answers at once.
+
+A bank keeps the balances of quotas, and grants parts of them to gateways for a time: the leases
 (`gateway/money/quotas/leases.py`).
 """
 
@@ -10,17 +12,21 @@ from gateway.money.quotas.leases import Lease, answer_to
 
 @dataclass
 class MemoryBank:
-    """Keeps the buckets, and the leases of each gateway. Times are integer nanoseconds."""
+    """Keeps the balances of quota buckets, and leases: the parts of them that each gateway may spend.
+
+    Times are integer nanoseconds.
+    """
 
     lease_ns: int = 30 * SECOND
     buckets: dict = field(default_factory=dict)
     leases: dict = field(default_factory=dict)
-    """The leases of each bucket: by the bucket's name, and then by the gateway's."""
+    """Maps a bucket's name to a dict from a gateway's name to its lease."""
     ends: dict = field(default_factory=dict)
-    """The time at which the leases of each gateway end."""
+    """Maps a gateway's name to the time at which its leases end."""
     sent: dict = field(default_factory=dict)
-    """The sum of the maximum costs of the calls that a gateway has sent to providers and not yet recorded, by (gateway,
-    bucket's name).
+    """The sum of the maximum costs of the calls in flight, by (gateway, bucket's name).
+
+    A call counts from the time at which it is sent to a provider until its record has arrived.
     """
     requests: int = 0
 
@@ -57,9 +63,7 @@ class MemoryBank:
             self.leases[name][gateway] = lease._replace(spent=lease.spent + amount)
 
     def expire(self, now):
-        """Take back the leases of gateways from which the bank has had no request for the duration of a lease
-        (`lease_ns`).
-        """
+        """Take back the leases of gateways that have sent no request to the bank for `lease_ns`."""
         for gateway in [one for one, end in self.ends.items() if end <= now]:
             del self.ends[gateway]
             for name, leases in self.leases.items():

@@ -1,4 +1,6 @@
-"""Requests for tests of the translators from Messages. The simulated providers' rules check the results."""
+"""Requests for tests of the translators from Messages. Each translated request is checked by the rules of the simulated
+provider.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ DEEPSEEK = "deepseek-chat"
 CONVERSE_MODELS = (HAIKU, OPUS_4_5, OPUS_5, NOVA, LLAMA, MISTRAL, GPT_OSS)
 
 MINE = f"irisgate1:claude:{SIGNATURE}1"
-"""A signature as a client gets it: the gateway's tag, followed by the signature of the simulated provider."""
+"""A signature of thinking as a client gets it: the gateway's prefix, followed by the provider's signature."""
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
 DOCUMENT = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PDF}}

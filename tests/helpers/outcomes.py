@@ -22,9 +22,10 @@ _ENDS = {
     "bedrock_model_invoke": ("message_stop",),
     "bedrock_converse": ("metadata",),
 }
-"""The last event of a complete stream, by the client's compatibility flag.
+"""Types of the event that ends a complete stream, by the client's compatibility flag.
 
-A Chat stream ends with `[DONE]`, and Gemini's with a finish reason."""
+Chat and Gemini are missing here. A Chat stream ends with `[DONE]`, and a Gemini stream with a finish reason.
+"""
 
 
 def error_message(client, body):
@@ -43,7 +44,7 @@ def events_of(reply):
 
 
 def damaged_events_of(reply):
-    """Return the events of a stream in which some events may be damaged. A damaged event has no fields."""
+    """Return the events of a stream that may have damaged events. A damaged event is returned without fields."""
     if "eventstream" in reply.headers["content-type"]:
         buffer = EventStreamBuffer()
         buffer.add_data(reply.body)
@@ -99,9 +100,10 @@ def terminal_events(client, events):
 def is_right(wire, reply, *, stream, right=None):
     """Return True for a correct reply, and False for an error. Fail for anything else.
 
-    `right` is the correct reply. It is None if the bytes of the provider may be damaged. Damaged fields and events
-    reach the client unchanged if the client speaks the provider's dialect. The provider's errors reach the client
-    unchanged if the client and the provider have the same compatibility flag.
+    `right` is the correct reply, with which `reply` is compared. It is None if the provider's bytes may be damaged. If
+    the client speaks the provider's dialect, damaged fields and events may then reach the client unchanged.
+
+    If the client and the provider have the same compatibility flag, the provider's errors reach the client unchanged.
     """
     if reply.status >= 400:
         assert wire.client == wire.provider or error_message(wire.client, reply.body)

@@ -58,7 +58,7 @@ HOOKS = (
 
 
 class Faults:
-    """The hook that fails next, and the way in which it fails. Every call of a hook goes through `answer`."""
+    """Makes one hook fail in a chosen way. Every call of a hook goes through `answer`."""
 
     def __init__(self):
         self.clear()
@@ -137,7 +137,7 @@ class Object:
 
 
 class Flag:
-    """The hooks of Chat Completions under another name."""
+    """A compatibility flag with the hooks of Chat Completions, but with a name of its own."""
 
     def __init__(self, name, dialect, called):
         self._name, self._dialect, self._called = name, dialect, called
@@ -168,7 +168,7 @@ class Flag:
 
 
 class Translation:
-    """A translation that passes bodies and events on unchanged. Only the request's dialect has another name."""
+    """A translation that changes nothing but the name of the request's dialect."""
 
     def __init__(self, called, request):
         self._called = called

@@ -181,10 +181,9 @@ def cluster() -> Cluster:
 
 
 def kept_in_postgres(address: Address | None = None, **options: Address) -> Callable[..., Any]:
-    """Return a function that opens a store in the database at `address`. If no address is given, a new database is
-    made.
+    """Return a function that opens a store in the database at `address`, or in a new database if `address` is None.
 
-    The function's argument is the id of the journal.
+    The function's argument is the id of the store's journal.
     """
     address = address or cluster().address()
     # it needs asyncpg

@@ -144,7 +144,7 @@ class Family(Served):
 
 @asynccontextmanager
 async def family(tmp_path, *arguments, **more):
-    """Run a gateway that may be replaced. At the end, all of its processes are killed."""
+    """Yield a running gateway (`Family`) that new processes may replace. At the end, all processes are killed."""
     command = (sys.executable, "-m", "gateway", *arguments)
     process = await asyncio.create_subprocess_exec(
         *command,

@@ -86,7 +86,7 @@ class RandomCalls(RuleBasedStateMachine):
         self.any_left = False
 
     def options(self):
-        """Return additional options for the function `lanes`."""
+        """Return additional arguments for the function `lanes`. Subclasses override this method."""
         return {}
 
     def _await(self, work):
@@ -108,7 +108,7 @@ class RandomCalls(RuleBasedStateMachine):
     @precondition(lambda self: self.calls)
     @rule(number=st.integers(0, MOST_CALLS))
     def glance(self, number):
-        """Let a slow client read the bytes that have come."""
+        """Let the client of a call read the bytes that have come, and then stop reading. `number` chooses the call."""
         self._await(self._glance(self.calls[number % len(self.calls)]))
 
     @precondition(lambda self: self.calls)
@@ -183,7 +183,7 @@ class RandomCalls(RuleBasedStateMachine):
         self._check(call, reply, right=right)
 
     def _check(self, call, reply, *, right):
-        """Check the reply to a client that read it to its end. `right` is the result of `is_right` for this reply."""
+        """Check a reply that the client has read to its end. `right` says whether the reply is correct (`is_right`)."""
         assert right or self.any_left or not call.is_good, reply.body
 
     async def _nothing_is_held(self):

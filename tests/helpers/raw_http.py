@@ -23,8 +23,8 @@ class Raw:
     async def open(cls, host, port, *, first=b"", local=None):
         """Open a connection.
 
-        The bytes `first` are sent before the first request. `local` is the local port, which another connection may
-        just have used.
+        The bytes `first` are sent before the first request. `local` is the local port. It may be the port of a
+        connection that was just closed.
         """
         opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         opened.setblocking(False)

@@ -47,7 +47,9 @@ async def raw_provider(play):
 
 
 def sends(*parts, first=b"", drip=b"", every=0.02):
-    """Return a function that writes the parts, then `first`, and then `drip` again and again, every `every` seconds."""
+    """Return a function `play` for `raw_provider`. It writes the parts, then `first`, and then `drip` once in `every`
+    seconds.
+    """
 
     async def play(writer):
         for part in (*parts, first):

@@ -1,4 +1,4 @@
-"""Records of calls for tests, with a store and a log that receive them."""
+"""Records of calls for tests, stores into which a test can put records, and a log."""
 
 from __future__ import annotations
 

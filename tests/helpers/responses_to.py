@@ -1,6 +1,6 @@
-"""Requests in the form of the Responses API, for tests of its translators to other dialects.
+"""Requests in the format of the Responses API, for tests of its translators to other dialects.
 
-The rules of the upstream dialects check the results.
+Each translated request is checked by the rules of the simulated provider.
 """
 
 from __future__ import annotations

@@ -25,7 +25,10 @@ SCHEMA = {
 
 
 def marked(block, ttl):
-    """Return a block with a cache mark. With a `ttl` of None there is no mark, and with "" the mark has no lifetime."""
+    """Return a block with Anthropic's `cache_control`. Its lifetime is `ttl`, or the default one if `ttl` is "".
+
+    If `ttl` is None, return the block unchanged.
+    """
     if ttl is None:
         return block
     return {**block, "cache_control": {**EPHEMERAL, "ttl": ttl} if ttl else EPHEMERAL}

@@ -9,7 +9,8 @@ ALL_PAIRS = "IRISGATE_ALL_PAIRS" in os.environ
 
 
 def sample_of_pairs(rows, columns, share):
-    """Return about one in `share` of all pairs of a row and a column, chosen so that each row and each column occurs.
+    """Return some of the pairs (row, column), about one in `share`. Every row and every column is in at least one of
+    them.
 
     `share` must not be larger than the number of rows or of columns.
     """

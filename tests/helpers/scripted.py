@@ -8,7 +8,7 @@ from tests.helpers.providers import provider
 
 
 class Scripted:
-    """A provider, with its next replies, and the bodies of the requests so far."""
+    """A provider that gives the reply that a test has set last. `requests` has the bodies of all requests so far."""
 
     def __init__(self):
         self.url = ""

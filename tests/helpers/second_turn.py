@@ -27,7 +27,7 @@ _HISTORY = {"openai_responses": "input", "gemini_generate_content": "contents"}
 
 
 def asked(client):
-    """Return the client's history before the assistant's first turn."""
+    """Return a client's history with one message of the user."""
     if client == "gemini_generate_content":
         return [{"role": "user", "parts": [{"text": "x"}]}]
     content = [{"text": "x"}] if client == "bedrock_converse" else "x"
@@ -73,9 +73,9 @@ def second_turn(client, upstream, model, whole, events=None, *, then=None, betwe
     """Translate the first two requests of a conversation. Return the second upstream request, and the fields that the
     translator reported as dropped from either request.
 
-    `whole` is the provider's first reply, and `events` is the same reply as a stream. If the second request goes to
-    another dialect or model than the first one, `then` has this upstream dialect and model. The functions in `between`
-    change the client's history before the second request.
+    - `whole` is the provider's first reply. If `events` is given, the reply is streamed as these events instead.
+    - `then` is the upstream dialect and the model of the second request, if they are different.
+    - The functions in `between` change the client's history before the second request.
     """
     first = Translator(client, upstream, BASES[client], model)
     opened = first.open(body(client, asked(client)), stream=events is not None, judged=False)

@@ -22,5 +22,7 @@ class Given:
 
 
 def through(stage, batches):
-    """Pass batches through a stage. Return an asynchronous generator of the resulting batches."""
+    """Pass batches of events through one stage of a stream's processing. Return an asynchronous generator of the
+    results.
+    """
     return Staged(Stream(200, {}, Given(batches), (stage,))).batches

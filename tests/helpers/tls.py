@@ -23,7 +23,7 @@ def authority(folder, name):
 
 
 def signed(by, host):
-    """Return the paths of a certificate for `host` that the authority has signed, and of its key."""
+    """Return the paths of a certificate for `host`, and of its key. The authority `by` has signed the certificate."""
     authority_certificate, authority_key = by
     key, request = (authority_key.with_suffix(suffix) for suffix in (".host-key", ".request"))
     certificate, names = (authority_key.with_suffix(suffix) for suffix in (".host", ".names"))

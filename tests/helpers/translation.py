@@ -1,9 +1,9 @@
-"""A translator alone, without the plugins of the client's and the provider's API: a client's body becomes an upstream
-body.
+"""Runs a translator alone: a client's body becomes an upstream body, without the plugins of either API.
 
-`Translator` opens a translation, and calls a function (the judge) that checks the upstream body. By default, the judge
-checks the simulated provider's rules (`upstream_fault`). A test file may set another judge. In contrast,
-`conversion.py` runs a translator together with both plugins.
+`Translator` also checks the upstream body. By default, it uses the rules of the simulated provider (`upstream_fault`).
+A test file may set another check (`Translator.checks`).
+
+`conversion.py` runs a translator together with the plugins of both APIs.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Translated(NamedTuple):
 class Translator:
     """The translator between two dialects, with default values for its tests.
 
-    Methods take a client's body, to which the fields of `base` are added, and a model. The model is given by its name,
-    or by its capabilities if the name does not matter.
+    Its methods take a client's body, and add the fields of `base` to it. They also take a model: either its name, or
+    its capabilities if a test does not need a name.
     """
 
     client: str
@@ -75,8 +75,8 @@ class Translator:
     flag: str = ""
     """The provider's compatibility flag. It is "" if the flag has the same name as the upstream dialect."""
     checks: Callable[..., None] | None = field(default=None, compare=False)
-    """A judge: a function `(body, caps, stream=...)` that checks the upstream body, in place of the simulated
-    provider's rules.
+    """A function `(body, caps, stream=...)` that checks the upstream body. If it is None, the body is checked by the
+    simulated provider's rules.
     """
 
     @property
@@ -110,10 +110,9 @@ class Translator:
         headers: dict[str, str] | None = None,
         judged: bool = True,
     ) -> Translated:
-        """Return the translation of a body.
+        """Return the translation of a body. Check the upstream body, unless `judged` is false.
 
-        Check that the judge accepts the upstream body, if a judge is set. Raises `Refused` if the translator refuses
-        the request.
+        Raises `Refused` if the translator refuses the request.
         """
         drops = [] if drops is None else drops
         target = self.target(model, caps)
@@ -132,7 +131,7 @@ class Translator:
         assert fault is None, fault
 
     def unjudged(self, body: dict[str, Any], model: str | Caps | None = None, drops: Any = None, **options: Any) -> Any:
-        """Return the translation of a body, without a check by the judge."""
+        """Return the translation of a body. The upstream body is not checked."""
         return self.open(body, model, drops, judged=False, **options).translation
 
     def messages(self, *messages: dict[str, Any], model: str | Caps | None = None, **more: Any) -> Any:
@@ -140,7 +139,7 @@ class Translator:
         return self.sent({"messages": list(messages), **more}, model)["messages"]
 
     def sent(self, body: dict[str, Any], model: str | Caps | None = None, drops: Any = None, **options: Any) -> Any:
-        """Return the upstream body. Check that the judge accepts it."""
+        """Return the upstream body, after a check by the simulated provider's rules or by `checks`."""
         return self.open(body, model, drops, **options).body
 
     def dropped(self, body: dict[str, Any], model: str | Caps | None = None, **options: Any) -> list[str]:

@@ -99,7 +99,12 @@ def _converse_part(block):
 
 
 def tools_of(body):
-    """Return a dict from the name of each tool in a body to its schema, `strict`, cache mark and description."""
+    """Return a dict from the name of each tool in a body to an object with the tool's `schema`, `strict`, `mark` and
+    `description`.
+
+    `mark` is the lifetime of a prompt cache that ends at this tool. It is "" for the default lifetime, and None if no
+    cache ends there.
+    """
     tools, by_name = (body.get("toolConfig") or {}).get("tools", body.get("tools")) or [], {}
     for tool in tools:
         inner = tool.get("toolSpec") or tool.get("function") or tool
@@ -115,7 +120,10 @@ def tools_of(body):
 
 
 def system_of(body):
-    """Yield the texts of the system prompt of a Messages or Converse body, with their cache marks."""
+    """Yield the system prompt of a Messages or Converse body as pairs: ("text", text) and ("mark", lifetime).
+
+    A mark says that a prompt cache ends there. Its lifetime is "" for the default one.
+    """
     for block in body.get("system", ()):
         if "cachePoint" in block:
             yield "mark", block["cachePoint"].get("ttl", "")

@@ -59,8 +59,9 @@ WIRES = [
 
 
 def wires(*, clients=None, providers=None):
-    """Return a decorator that parametrizes a test with `wire`: each conversion from one of the flags `clients` to one
-    of the flags `providers`. None stands for all flags.
+    """Return a decorator that runs a test once for each conversion, with the argument `wire`.
+
+    Only conversions from a flag in `clients` to a flag in `providers` are used. None stands for all flags.
     """
     chosen = [
         wire
@@ -71,7 +72,7 @@ def wires(*, clients=None, providers=None):
 
 
 class Line:
-    """A running gateway for one conversion, with its simulated provider."""
+    """A running gateway for calls of one conversion, and its simulated provider."""
 
     def __init__(self, wire, gw, simulated):
         self.wire = wire

@@ -35,7 +35,8 @@ SCHEMAS = [
     {"anyOf": [SCHEMA, {"type": "object"}]},
 ]
 MAX_DEPTH = 7
-"""Deepest level at which optional fields are drawn."""
+"""Maximum depth in a random request at which an object gets optional fields. Deeper objects have only required fields.
+"""
 
 TEXTS = {
     "bytes": [PNG, PDF, "QUJD"],
@@ -56,9 +57,7 @@ TEXTS = {
     "responseMimeType": ["text/plain", "application/json"],
     "thoughtSignature": ["Zm9yZWlnbg==", ""],
 }
-"""Texts for random values of fields: for each field name, the texts from which the field's value is chosen. The values
-of fields with ids are chosen from `_IDS` instead.
-"""
+"""Texts for random values of fields, by field name. The values of fields with ids are chosen from `_IDS` instead."""
 _ID = re.compile(r".*_id|id|.*Id")
 _PLAIN = ["Hi", "", " ", "two\nlines", "Grüße", "END"]
 _IDS = ["a", "b", "call 1"]
@@ -89,7 +88,9 @@ def _shapes():
 
 @cache
 def members(dialect):
-    """Return the documented top-level fields, each with a strategy for its values."""
+    """Return the documented top-level fields of a request. The value of each is a Hypothesis strategy for the field's
+    values.
+    """
     if dialect in TYPES:
         hints = get_type_hints(TYPES[dialect], include_extras=True)
         strategies = {name: typed(hint, name, 0) for name, hint in hints.items()}
@@ -103,7 +104,7 @@ def members(dialect):
 def requests(draw, dialect, valid=()):
     """Generate a request body: one of several valid bodies, in which one to four top-level fields get random values.
 
-    `valid` has further valid bodies to choose from. Tools never have the same name, because every provider refuses
+    `valid` has further valid bodies to choose from. No two tools have the same name, because every provider refuses
     that.
     """
     known = {name: values for name, values in members(dialect).items() if name in MEMBER_VALUES[dialect]}
@@ -128,8 +129,9 @@ def _text(name, pattern=None, shortest=0, longest=100):
 
 @cache
 def typed(hint, name, depth):
-    """Return the Hypothesis strategy for values of a type of an SDK. `name` is the name of the field with the value,
-    and `depth` its level in the request.
+    """Return a Hypothesis strategy for values of a type from an SDK (`hint`).
+
+    `name` is the name of the field with the value, and `depth` the field's level in the request.
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Annotated, Required, NotRequired):
@@ -156,8 +158,9 @@ def _plain(hint, name):
 
 
 def _is_json(kind):
-    """Return whether values of a type can be sent as JSON. Fields of the SDKs may also have reply objects, open files
-    and paths.
+    """Return whether values of a type can be sent as JSON.
+
+    The SDKs' types also allow reply objects, open files and paths as values.
     """
     return not isinstance(kind, type) or is_typeddict(kind) or kind in (str, int, float, bool, dict, object, type(None))
 
@@ -171,14 +174,17 @@ def _structure(hint, depth):
 
 @st.composite
 def _object(draw, needed, free):
-    """Draw an object with all fields of `needed` and at most two of the others."""
+    """Draw an object with all fields of `needed` and at most two fields of `free`."""
     chosen = draw(st.lists(st.sampled_from(sorted(free)), max_size=2, unique=True)) if free else []
     return {name: draw(values) for name, values in needed.items()} | {name: draw(free[name]) for name in chosen}
 
 
 @cache
 def shaped(name, member, depth):
-    """Return the strategy for a shape of the service model."""
+    """Return a Hypothesis strategy for values of the type `name` in botocore's service model.
+
+    `member` is the name of the field with the value, and `depth` the field's level in the request.
+    """
     shape = _shapes()[name]
     kind = shape["type"]
     if shape.get("document"):

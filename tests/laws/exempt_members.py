@@ -1,9 +1,8 @@
 """The fields of golden requests that a conversion may leave out without reporting them as dropped, each with the
 reason.
 
-`EXEMPT` has the reason by conversion, as (the client's dialect, the upstream dialect), and by the field's pointer. `*`
-in a pointer stands for any one name or number. A pointer with a number applies only to that element of the golden
-request. A test fails for an entry that no golden request needs.
+A field is given by its JSON pointer. `*` in a pointer stands for any one name or number. A pointer with a number
+applies only to that element of the golden request. A test fails for an entry that no golden request needs.
 """
 
 CHAT, RESPONSES = "openai_chat", "openai_responses"
@@ -154,4 +153,4 @@ EXEMPT = {
     for reason, pointers in by_reason.items()
     for pointer in pointers
 }
-"""The reason of each exemption, by (conversion, JSON pointer of the field). A conversion is a pair of dialects."""
+"""Reasons of the exemptions. A key is ((client's dialect, upstream dialect), JSON pointer of the field)."""

@@ -1,4 +1,5 @@
-"""A value for each documented top-level field of a request, and the other fields without which the value is not valid.
+"""A value for each documented top-level field of a request (`MEMBER_VALUES`). Some values need other fields to be valid
+(`NEEDED_WITH`).
 
 A test adds each value to a small request, and checks that the converted request changes. The fields in `NEUTRAL` do not
 change the converted request. Some of them ask for the default, and others influence only the reply.
@@ -141,7 +142,7 @@ MEMBER_VALUES = {
         "store": True,
     },
 }
-"""Values by dialect and field. Each differs from the default of its field."""
+"""A value for each field of each dialect. It differs from the default of the field."""
 
 NEEDED_WITH = {
     ("gemini_generate_content", "toolConfig"): {"tools": [TOOL["gemini_generate_content"]]},
@@ -154,11 +155,11 @@ NEEDED_WITH = {
 }
 
 OLDER = {"anthropic_messages": {"temperature", "top_k", "top_p"}}
-"""Fields that an SDK's type no longer has, because the newest models refuse them."""
+"""Fields that the SDK's type of a request no longer has, because the newest models refuse them."""
 
 NEUTRAL = {
     ("anthropic_messages", "service_tier"): "standard_only asks for the default",
     ("openai_chat", "stream_options"): "asks for something that the reply shows",
     ("openai_responses", "stream_options"): "include_obfuscation: nothing is put in to hide lengths",
 }
-"""Fields that are neither sent nor reported as dropped, each with its reason."""
+"""Fields that a conversion may leave out without a report, each with the reason."""

@@ -1,8 +1,7 @@
-"""Tests that a provider gets back its own reasoning tokens (signatures and encrypted thinking) of earlier turns,
-unchanged and at the same places between texts and tool calls.
+"""Tests that a provider gets back its own reasoning tokens (signatures and encrypted thinking) of earlier turns.
 
-The tests generate random conversations of one to three turns for each pair of a client's and a provider's dialect, with
-streamed and unstreamed replies.
+They must be unchanged, and at the same places between texts and tool calls. The tests generate random conversations of
+one to three turns for each pair of a client's and a provider's dialect, with streamed and unstreamed replies.
 """
 
 import json
@@ -70,10 +69,9 @@ def _in_messages(block):
 
 
 def _places(blocks):
-    """Return the values of a reply that must not change: the blocks of thinking with their places, the whole text, and
-    the tool calls.
+    """Return the parts of a reply that must not change: the thinking blocks, the whole text, and the tool calls.
 
-    The place of a block of thinking is the text and the number of tool calls before it.
+    Each thinking block is a tuple (block, text before it, number of tool calls before it).
     """
     thoughts, text, calls = [], "", []
     for block in blocks:

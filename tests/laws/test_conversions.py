@@ -1,13 +1,14 @@
 """Tests of rules ("laws") that hold for every conversion between two dialects.
 
-- A request that a vendor's types allow is refused with the name of its field, or accepted by the provider.
-- A field of a request makes a difference, is refused, or is reported as dropped. The exemptions are listed in
+- If a vendor's types allow a request, the provider accepts the converted request, or the gateway refuses it with an
+  error that names a field.
+- Each field of a request makes a difference, is refused, or is reported as dropped. The exemptions are listed in
   `exempt_members.py`.
 - A stream and the corresponding unstreamed reply have the same content, and the client gets the usage that is charged.
 - A damaged reply is read as far as possible, or is reported as a failure of the provider.
 
-The registry lists the conversions. Requests are generated from the vendors' own descriptions
-(`drawn_requests.py`) or are golden files. Replies are golden files.
+The registry lists the conversions. Requests are generated from the vendors' own descriptions (`drawn_requests.py`) or
+are golden files. Replies are golden files.
 """
 
 import copy
@@ -47,7 +48,8 @@ some_examples = settings(
 def groups(member):
     """Group the conversions by the value of the attribute `member`.
 
-    A test generates one random example for all conversions of a group, because generating takes most of the time.
+    A test generates one random example for all conversions of a group. This saves time, because generating is slower
+    than converting.
     """
     return {
         value: [each for each in CONVERSIONS.values() if getattr(each, member) == value]
@@ -82,8 +84,9 @@ def base_call(conversion, *, stream):
 @some_examples
 @given(data=st.data())
 def test_an_allowed_request_is_accepted_or_refused_by_name(dialect, data):
-    """Check that a body that a vendor's types allow is accepted by the provider, or refused by an error that names the
-    field.
+    """Check each conversion of a random request that a vendor's types allow.
+
+    The provider accepts the converted request, or the gateway refuses it with an error that names a field.
     """
     body = data.draw(requests(dialect, GOLDEN_REQUESTS[dialect]))
     for conversion in BY_DIALECT[dialect]:
@@ -136,9 +139,7 @@ def test_every_documented_member_counts_or_is_reported(conversion):
 
 @pytest.mark.parametrize(("dialect", "name"), NEUTRAL)
 def test_every_neutral_member_is_one(dialect, name):
-    """Check that `NEUTRAL` has no needless entry: each of its fields leaves the converted request unchanged on at least
-    one conversion.
-    """
+    """Check that each field in `NEUTRAL` leaves the converted request unchanged on at least one conversion."""
     body = BASES[dialect] | NEEDED_WITH.get((dialect, name), {})
     changed = body | {name: MEMBER_VALUES[dialect][name]}
     of_dialect = [conversion for conversion in CONVERSIONS.values() if conversion.dialect == dialect]
@@ -146,9 +147,7 @@ def test_every_neutral_member_is_one(dialect, name):
 
 
 def outcome(conversion, body):
-    """Return the result of a request for comparison: the refused field, or the upstream request and the dropped
-    fields.
-    """
+    """Return what becomes of a request: the name of the refused field, or a pair (upstream request, dropped fields)."""
     try:
         call = conversion.call(body)
     except Refused as refused:
@@ -169,7 +168,7 @@ def silent_members(conversion):
 
 
 def exemption(conversion, path):
-    """Return the entry of `EXEMPT` for a field, or None."""
+    """Return the key in `EXEMPT` that covers the field at `path`, or None."""
     steps = path.split("/")
     for key in EXEMPT:
         pair, pointer = key
@@ -229,9 +228,7 @@ def test_the_client_is_shown_the_usage_that_is_charged(conversion, case, stream)
 
 
 def token_counts(usage: Usage, dialect):
-    """Return the token counts that replies in a dialect have, by short names. The count `in` includes cache reads and
-    writes.
-    """
+    """Return the token counts that replies in a dialect have. The count `in` includes cache reads and writes."""
     written = usage.cache_write_5m + usage.cache_write_1h
     counts = {"in": usage.input + usage.cache_read + written, "read": usage.cache_read, "out": usage.output}
     if dialect in ("anthropic_messages", "bedrock_converse"):

@@ -1,7 +1,7 @@
-"""Tests of every built-in compatibility flag: with random damage, and of rules that apply to built-in flags only.
+"""Tests of every built-in compatibility flag with random damage, and of rules that only built-in flags must keep.
 
-The flag's own encoder makes the provider's stream from a canned reply. So a new flag of a known dialect is tested
-without a change here. Rules that apply to the flags of all authors are tested by `test_shipped_laws.py`.
+The flag's own encoder makes the provider's stream from a canned reply. So a new flag with a known dialect is tested
+without changing this file. Rules for the flags of all authors are tested by `test_shipped_laws.py`.
 """
 
 import json
@@ -122,7 +122,9 @@ def test_every_error_of_a_provider_is_a_problem_that_every_flag_can_say(flag, st
 
 
 def texts(flag, events, kind):
-    """Return the texts of one kind in the events, joined. A text that only repeats earlier events is left out."""
+    """Return the concatenated texts of a `kind`, such as "thinking", in the events. A text that only repeats earlier
+    events is left out.
+    """
     places = [(place, event) for event in events for place in flag.places(event) if isinstance(place, Place)]
     return "".join(
         text_at(event.data, place.path) for place, event in places if place.kind == kind and not place.repeats
@@ -130,9 +132,9 @@ def texts(flag, events, kind):
 
 
 def check_places(flag, event):
-    """Check the result of the flag's function `places` for an event.
+    """Check the places of texts that the flag's function `places` finds in an event.
 
-    A text at each returned place can be read and replaced. Each returned block is hashable.
+    The text at each place can be read and replaced. The attribute `block` of each place is hashable.
     """
     for place in flag.places(event):
         hash(place.block)

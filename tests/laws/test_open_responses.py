@@ -44,6 +44,5 @@ def test_a_response_to_any_request_conforms(conversion, data):
 
 
 USUAL = (None, 0, 1, True, False, "auto", "default", "disabled", {}, [])
-"""Values that a response may also have if the client did not send the setting. They do not prove that the response
-repeats the client's setting.
-"""
+"""Values of settings that are often defaults. A response with such a value may not have copied it from the request, so
+the test does not compare it."""

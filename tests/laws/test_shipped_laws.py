@@ -1,6 +1,7 @@
-"""Tests of the laws of `irisgate plugins check` with every compatibility flag and translator that the registry finds.
+"""Tests of the laws of `irisgate plugins check` with every compatibility flag, translator and filter that the registry
+finds.
 
-Random damage, and rules only for built-in dialects, are in the other files of this folder.
+The other files of this folder have tests with random damage, and tests that apply only to built-in dialects.
 """
 
 from dataclasses import replace

@@ -31,7 +31,7 @@ def section(title):
 
 
 def rows(text):
-    """Return the cells of a section's tables, without the separator lines."""
+    """Return the rows of a section's tables, as lists of cells. Separator lines are left out."""
     lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line] for line in lines if set(line[0]) != {"-"}]
 
@@ -92,10 +92,10 @@ def test_every_flag_with_a_conversion_has_a_name_in_the_table_of_features():
 
 
 def test_by_the_data_envelopes_lose_least_and_the_last_conversions_most():
-    """Check that the preference for conversions agrees with the number of features that they lose.
+    """Check that conversions that lose few features are preferred.
 
-    Among the conversions of one client's dialect, those that are preferred most must lose the fewest features, and
-    those that are preferred least must lose the most.
+    Of all conversions from one client's dialect, those with the highest preference must lose the fewest features, and
+    those with the lowest preference must lose the most.
     """
     losses = features.losses()
     first, last = loss("envelope", "", "").order, max(order for order, _ in losses.values())

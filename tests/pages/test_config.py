@@ -1,4 +1,4 @@
-"""Tests of `deploy/config.md` compared with the schema: the page is its generator's output, and no key is missing."""
+"""Tests of `deploy/config.md`: it is what its generator writes, and it has every key of the configuration's schema."""
 
 import re
 

@@ -34,7 +34,7 @@ def commands(block, program):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Make the package that the page describes. Return its folder, which is then the working directory."""
+    """Make the package that the page describes, and change the working directory to its folder. Return the folder."""
     monkeypatch.chdir(tmp_path)
     (new,) = commands(MAKE, "irisgate")
     assert main(new) == 0
@@ -93,7 +93,7 @@ async def test_the_call_of_the_page_is_refused(package, tmp_path):
 
 
 def test_the_package_of_the_page_can_be_built(package):
-    """Check that the wheel has the module and the entry point. The build tools are those already installed."""
+    """Check that a wheel with the module and the entry point can be built. The installed build tools are used."""
     assert commands(PUBLISH, "python") == [["-m", "build"]]
     python(package, "build", "--no-isolation")
     (wheel,) = (package / "dist").glob("irisgate_word_guard-*.whl")

@@ -1,5 +1,5 @@
-"""Tests of the documentation pages: links, commands, metrics, and an entry for every message that needs an
-explanation.
+"""Tests of the documentation pages: their links, commands and metrics, and that each message that needs an explanation
+has one.
 """
 
 import ast
@@ -27,7 +27,7 @@ SOURCES = [
     if "testkit" not in path.parts
 ]
 LEVELS = {"warning": "warning", "error": "error", "exception": "error"}
-"""Log levels by the method of a logger."""
+"""The level of a log line, by the method of the logger that writes it."""
 EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
 
 page = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -95,7 +95,7 @@ def test_the_pages_name_commands():
 
 
 def log_events():
-    """Return the level of each event that the code logs as a warning or error, by the event's name."""
+    """Return a dict from each event that the code logs as a warning or an error to its level."""
     events = {}
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -121,8 +121,8 @@ def log_events():
 
 
 def entries(heading):
-    """Return the names with which the entries of a section begin. `heading` is the section's heading, of the third
-    level.
+    """Return the names of the entries below a heading of the operation page. The heading has the third level, and an
+    entry begins with its name.
     """
     _, separator, rest = OPERATION.partition(f"\n### {heading}\n")
     assert separator, heading
@@ -149,20 +149,18 @@ SAYING = frozenset(
         "CannotListen", "unknown", "warn",
     }
 )  # fmt: skip
-"""Names of functions and classes that get a message for a user or an operator as an argument.
+"""Names of functions and classes that take a message for a user or an operator.
 
-Exceptions that only conversions raise are not listed: one entry of the page covers all of them.
+Exceptions that only conversions raise are not listed, because one entry of the operation page explains all of them.
 """
 SHORTEST = 8
-"""Minimum number of letters in a message, without inserted values. A shorter text only connects other messages, and
-needs no entry on the page.
+"""Minimum number of letters in a message that must be explained, without inserted values. A shorter text only connects
+parts of a message.
 """
 
 
 def literal(node):
-    """Return the text of a message's syntax node, with an ellipsis for each inserted value. Return None if the node is
-    not a text.
-    """
+    """Return the text of a message's syntax node, with "…" for each inserted value, or None if the node is not a text."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None
     if isinstance(node, ast.JoinedStr):

@@ -104,7 +104,9 @@ def test_the_filters_of_the_page_can_be_configured():
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_changed_names_of_the_page_are_read(stream):
-    """Check that an example plugin reads a request and a stream of an API with other names for fields and events."""
+    """Check the page's example of an API that has other names for fields and events: the plugin reads its requests and
+    streams.
+    """
     module = {"json_api": json_api, "sse_api": sse_api}
     exec(LIVE, module)
     body = json.dumps({"engine": "acme-1", "live": stream}).encode()

@@ -21,7 +21,7 @@ README = (ROOT / "README.md").read_text()
 OPERATION = (ROOT / "deploy" / "README.md").read_text()
 REGISTRY = discover_own()
 MAX_LINES = 180
-"""Maximum number of lines, so that a newcomer can read the page at once."""
+"""Maximum number of lines of the README, which a newcomer must be able to read in one go."""
 
 CONFIGURATIONS = [
     text
@@ -43,7 +43,9 @@ def test_the_pages_show_configurations():
 
 @pytest.mark.parametrize("text", CONFIGURATIONS, ids=range(1, len(CONFIGURATIONS) + 1))
 def test_a_pages_configuration_loads_and_warns_only_of_omissions(text, tmp_path):
-    """Check that a configuration on a page loads, and that its warnings name only parts that the page leaves out."""
+    """Check that a configuration in the README loads. A configuration without providers has one warning, which says so.
+    The others have none.
+    """
     (tmp_path / "bedrock.key").write_text("a key")
     (tmp_path / "bedrock.key").chmod(0o600)
     if '"tls"' in text:
@@ -57,9 +59,9 @@ def test_a_pages_configuration_loads_and_warns_only_of_omissions(text, tmp_path)
 
 
 async def test_the_first_call_of_the_readme_and_a_second_person(tmp_path, bedrock_sim):
-    """Check that the README's first call succeeds with its sample configuration, also for a second person.
+    """Check that the README's first call succeeds with the README's first configuration, also for a second person.
 
-    A listener with a fixed login replaces the listener for the tailnet.
+    In the test, the second person comes through a listener with a fixed login, because there is no tailnet.
     """
     document = parse(CONFIGURATIONS[0]).value
     provider = document["providers"]["bedrock"] | {"baseurl": bedrock_sim.url, "apikey": KEY}

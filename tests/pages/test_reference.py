@@ -1,4 +1,4 @@
-"""Tests of the reference for authors of plugins: it is up to date, and has every public name."""
+"""Tests of the reference page for authors of plugins: the page is up to date, and has every public name."""
 
 import builtins
 import re
@@ -15,7 +15,7 @@ from tests.tools.reference_page import module_of, names_of, page, parts
 
 PAGE = FILE.read_text()
 OF_OTHERS = {"EXAMPLES", "Event.raw", "Mapping", "Model", "SecretStr", "ThrottlingException"}
-"""The capitalised names in the texts of the page that are no names of the contract."""
+"""Capitalised names in the page's texts that are not names of the contract."""
 HEADINGS = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", PAGE, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
 
 

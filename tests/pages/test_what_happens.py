@@ -85,8 +85,9 @@ SHOWN = {
         ("end_to_end/test_inner_faults.py", "test_a_damaged_line_of_the_journal_stops_no_start"),
     "the log's reader stops": ("telemetry/test_log.py", "test_an_output_that_blocks_holds_nobody_up_and_losses_are_told"),
 }  # fmt: skip
-"""Tests of the lines of the table "What happens when ...". The key is the beginning of a line. The value is (file below
-`tests`, name of the test).
+"""The test that covers each line of the table "What happens when ...".
+
+The key is the beginning of the line. The value is the test's file below `tests`, and the test's name.
 """
 
 

@@ -151,7 +151,7 @@ def test_a_ttl_is_removed_and_reported_if_longer_than_usual():
 
 
 def test_a_tools_changes_survive_a_change_of_its_cache_mark():
-    """Check that both changes are made if a tool's fields and also its cache mark must be changed."""
+    """Check that a change of a tool's cache mark does not undo another change of the same tool."""
     tool = {"custom": {"name": "f", "defer_loading": True}, "cache_control": {"type": "ephemeral", "scope": "global"}}
     _, body, dropped = build(ask({"tools": [tool]}))
     assert body["tools"] == [{"name": "f", "defer_loading": True, "cache_control": {"type": "ephemeral"}}]
@@ -217,9 +217,9 @@ def test_interleaved_thinking_in_a_header_is_taken_if_useful(thinking, tools, ta
 
 
 def test_interleaved_thinking_in_a_body_covers_the_header():
-    """Check that the beta for interleaved thinking is kept if the body names it.
+    """Check a request whose body and header both name the beta for interleaved thinking.
 
-    If the header names the same beta too, the header's beta is not reported as dropped.
+    The beta is sent in the body, and the header is not reported as dropped.
     """
     _, body, dropped = build(ask({"anthropic_beta": [INTERLEAVED]}, **{"anthropic-beta": INTERLEAVED}))
     assert (body["anthropic_beta"], dropped) == ([INTERLEAVED], [])
@@ -277,7 +277,7 @@ def test_the_last_delta_gets_the_counts_that_bedrock_reports_elsewhere():
 
 
 def test_output_counts_at_once_though_its_event_is_held_back():
-    """Check that output tokens count as soon as an event reports them, even if the decoder still holds this event
+    """Check that output tokens are counted as soon as an event reports them, even if the decoder still holds this event
     back.
     """
     decoder = flag.decoder(ask({"model": "m"}), target(), HEAD)
@@ -502,9 +502,8 @@ def test_no_member_of_messages_hides_the_text_of_another_model(kind, name, membe
 
 @pytest.mark.parametrize("name", ["prompt", "inputText", "texts", "chat_history"])
 def test_a_whole_request_of_messages_hides_no_text_of_another_model(name):
-    """Check that filters also get the text in a field that only other model families have.
-
-    The rest of the body is a complete request for Claude.
+    """Check that filters get the text in a field that is not Claude's, even if the body is a complete request for
+    Claude.
     """
     turns = [{"role": "user", "content": "hi"}]
     body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": turns, name: ["the text"]}

@@ -1,5 +1,5 @@
-"""Tests of the Gemini API's plugin: native requests keep their bytes, both forms of streams end correctly, and the
-counts and stop reasons in records are those of the provider.
+"""Tests of the Gemini API's plugin: native requests keep their bytes, both forms of streams end correctly, and records
+have the provider's counts and stop reasons.
 """
 
 import json
@@ -151,9 +151,9 @@ def test_a_stream_that_no_chunk_finishes_is_cut(chunks):
 
 
 def test_a_stream_is_known_to_be_done_if_an_earlier_chunk_was_not():
-    """Check that a finish reason completes a stream only if an earlier chunk of the stream had no finish reason.
+    """Check that a stream is complete at a finish reason if an earlier chunk had no finish reason.
 
-    If every chunk has a finish reason, the stream is complete only when the connection ends.
+    If even the first chunk has a finish reason, the stream is complete only when the connection ends.
     """
     decoder = flag.decoder(ask(), TARGET, HEAD)
     states = []

@@ -48,7 +48,7 @@ ELSEWHERE = {
 @conversions
 @pytest.mark.parametrize("name", [*ELSEWHERE, "compaction"])
 def test_members_only_anthropics_servers_run_are_refused(conversion, model, name):
-    """Check that fields for tools and data on Anthropic's own servers are refused, and not left out."""
+    """Check that a request is refused if it uses tools or data on Anthropic's own servers."""
     problem = refused(lambda: conversion.sent({name: ELSEWHERE.get(name, {"type": "x"})}, model))
     assert (problem.code, problem.param) == ("invalid_request", name)
 
@@ -59,7 +59,9 @@ def test_on_invoke_model_it_is_refused_as_well(name):
 
 
 def test_billing_and_fallback_members_are_dropped_on_invoke():
-    """Check that fields for Anthropic's billing and fallback models are reported as dropped on InvokeModel."""
+    """Check that `fallbacks`, `billing_policy` and similar fields of Anthropic's own API are reported as dropped on
+    InvokeModel.
+    """
     more = {"fallbacks": [{"model": "m"}], "fallback_credit_token": "t", "billing_policy": {"bill_to": "user_profile"}}
     body, dropped = on_invoke(**more)
     assert more.keys().isdisjoint(body)
@@ -69,7 +71,7 @@ def test_billing_and_fallback_members_are_dropped_on_invoke():
 
 @pytest.mark.parametrize("model", ["o3", "o4-mini", "gpt-5", "gpt-5.2-chat", "gpt-5.4"])
 def test_stop_sequences_are_dropped_for_models_that_refuse_them(model):
-    """Check that stop sequences are dropped with a report for OpenAI's models that refuse them."""
+    """Check that stop sequences are reported as dropped for models of OpenAI that refuse them."""
     drops = []
     assert "stop" not in CHAT.sent({"stop_sequences": ["END"]}, model, drops)
     assert drops == ["/stop_sequences"]

@@ -206,10 +206,9 @@ def test_a_stream_that_is_neither_true_nor_false_is_a_400(value):
 
 
 def test_of_two_marks_on_one_block_the_blocks_own_counts():
-    """Check that a block keeps its own cache mark if the request's cache mark, which is for the last block, applies to
-    the same block.
+    """Check a request with two cache marks for its last block: the block's own mark, and a mark for the whole request.
 
-    The request's mark is reported as dropped.
+    The block's own mark is sent, and the request's mark is reported as dropped.
     """
     part = {"type": "text", "text": "Hi", "cache_control": {**CACHE, "ttl": "1h"}}
     body = {"cache_control": {**CACHE, "ttl": "5m"}, "messages": [user([part])]}

@@ -92,7 +92,9 @@ conversions = pytest.mark.parametrize("conversion", [Messages, Converse])
 
 
 def streamed(conversion, name, pieces):
-    """Return the concatenated arguments of a Chat stream, and the number of deltas with arguments."""
+    """Translate the pieces of a tool call's input to a Chat stream. Return the joined arguments, and the number of
+    deltas with arguments.
+    """
     chunks = [each.data for given in conversion.events(name, pieces) for each in conversion.translation.feed(given)]
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
     arguments = [call["function"]["arguments"] for delta in deltas for call in delta.get("tool_calls", ())]
@@ -135,7 +137,10 @@ def test_arguments_that_the_model_wrote_badly_stay_as_they_are(conversion):
 
 @conversions
 def test_a_format_tools_properties_are_renamed_and_restored(conversion):
-    """Check that the properties of a schema tool are renamed, and that the answer has the client's names."""
+    """Check an answer's schema that is sent as a tool: property names that Claude refuses get an alias.
+
+    The client's answer has the original names.
+    """
     request = conversion({"max_tokens": 100, **FORMAT}, OPUS_4_1)
     assert request.fault is None
     made = dict.fromkeys(request.schemas[0]["properties"], 1)

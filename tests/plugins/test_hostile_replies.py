@@ -1,4 +1,4 @@
-"""Tests of replies of servers that deviate from the reference: no content is lost, and no reply becomes an error."""
+"""Tests of replies that violate the provider's API reference: no content is lost, and no reply becomes an error."""
 
 import base64
 import json
@@ -56,9 +56,7 @@ def sse(*chunks):
 
 
 def text_and_arguments(events):
-    """Return the texts of a stream, joined, and the joined arguments of its tool calls. Any client's dialect is
-    read.
-    """
+    """Return the text of a client's stream, and the arguments of its tool calls. The stream may be in any dialect."""
     text, arguments = "", ""
     for each in events:
         data = each.data
@@ -97,7 +95,7 @@ def test_blanks_behind_a_call_that_is_complete_are_no_fault(conversion):
 
 @from_chat
 def test_a_stream_without_a_stop_reason_still_has_an_end(conversion):
-    """Check that the client gets an end of the stream even if the provider sends no stop reason."""
+    """Check that the client's stream has its usual end even if the provider sends no stop reason."""
     events = call(conversion).events(sse(chunk(content="Hi"), b"[DONE]"))
     assert text_and_arguments(events) == ("Hi", "")
     assert ENDS[conversion.dialect] in [each.kind for each in events]
@@ -157,8 +155,9 @@ def test_a_tool_whose_name_comes_with_every_piece_was_called_once():
 
 
 def test_a_made_invoke_reply_has_langchains_count_headers():
-    """Check that an unstreamed InvokeModel reply that the gateway has made has the headers with token counts that
-    LangChain reads.
+    """Check the headers of an unstreamed InvokeModel reply that the gateway has made by translation.
+
+    They have the token counts, which LangChain reads only from headers.
     """
     reply = bedrock_model_invoke.reply_headers(
         "req", Usage(input=3, output=4, cache_read=5, cache_write_5m=6, cache_write_1h=7)
@@ -229,7 +228,7 @@ def test_of_several_answers_each_must_have_its_reason():
 
 
 def test_claudes_reply_members_without_a_place_are_dropped():
-    """Check that fields of Claude's reply that other dialects lack are reported as dropped."""
+    """Check that fields of a Messages reply that have no counterpart in Chat are reported as dropped."""
     whole = {
         "content": [{"type": "text", "text": "Hi"}],
         "stop_reason": "refusal",
@@ -253,7 +252,9 @@ def test_claudes_reply_members_without_a_place_are_dropped():
 
 @pytest.mark.parametrize("upstream", ["anthropic_messages", "openai_chat"])
 def test_an_earlier_citation_without_a_place_is_no_bad_request(upstream):
-    """Check that a citation in an earlier answer is not refused even if the upstream dialect cannot express it."""
+    """Check that a citation in an earlier answer is reported as dropped, and not refused, if the upstream dialect has
+    no such citation.
+    """
     cited = {"content": [{"text": "So."}], "citations": [{"title": "A", "sourceContent": [{"text": "s"}]}]}
     turns = [*HELLO["bedrock_converse"]["messages"], {"role": "assistant", "content": [{"citationsContent": cited}]}]
     passed = CONVERSIONS[f"bedrock_converse__{upstream}"].call({"messages": [*turns, turns[0]]})

@@ -20,7 +20,7 @@ HI = [{"role": "user", "content": "Hi"}]
 
 @pytest.fixture
 async def chat(tmp_path):
-    """Yield a gateway, and its only provider, which has the Chat dialect."""
+    """Yield a gateway, and the simulated Chat provider behind it."""
     async with (
         OpenAISim(keys={KEY}) as sim,
         gate(tmp_path, {"p": provider(sim.url, GPT, "openai_chat", "bearer")}) as gw,

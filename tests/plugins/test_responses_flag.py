@@ -1,5 +1,5 @@
-"""Tests of the Responses API's plugin: native requests keep their bytes, failures have the API's form, costs are
-read.
+"""Tests of the Responses API's plugin: native requests keep their bytes, failures have the API's form, and costs are
+computed.
 """
 
 from __future__ import annotations
@@ -163,8 +163,10 @@ def test_calls_that_have_no_name_and_searches_are_counted():
 
 
 def test_a_failure_continues_the_sequence_and_its_response():
-    """Check the events that report a failure inside a stream: their sequence numbers continue those of the stream, and
-    the response has the id from the beginning of the stream.
+    """Check the events that report a failure inside a stream.
+
+    Their sequence numbers continue from the last event of the stream. Their response has the id of the response that
+    the stream began.
     """
     encoder = flag.encoder(ask({}))
     events = render_responses.events(NAMED["text"].reply, "m", 10)[:4]

@@ -1,5 +1,5 @@
-"""Tests of the plugins of Chat Completions and Messages: requests in which only single fields are replaced, and the
-terminal events of streams.
+"""Tests of the plugins of Chat Completions and Messages: changes of single fields in a request, and the terminal events
+of streams.
 """
 
 import json

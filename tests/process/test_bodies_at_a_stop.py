@@ -30,7 +30,7 @@ LENGTHS = ["content-length", "chunked", "100-continue"]
 
 
 def parts(path, body, length):
-    """Return the head with the first bytes of the body, and separately the rest of the body."""
+    """Return a request in two parts: the head with the first bytes of the body, and the rest of the body."""
     data = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
     if length == "chunked":

@@ -47,7 +47,7 @@ def work(number):
 
 @asynccontextmanager
 async def developing(tmp_path, folder):
-    """Run `irisgate serve --dev`, and yield it with its standard error as a file."""
+    """Run `irisgate serve --dev`. Yield the gateway, and the file to which its standard error is written."""
     file, errors = tmp_path / "config.hujson", tmp_path / "errors"
     file.write_text(json.dumps({**document(), "providers": {"acme": ACME}}))
     options = ("--config", file, "--state", tmp_path / "state", "--plugins", folder, "--dev")

@@ -70,7 +70,7 @@ def doctor(capfd, state, *options):
 
 
 def kept(state):
-    """Return the content of each damaged file that a repair has kept. The keys are the names of the files."""
+    """Return the contents of the damaged files that a repair has kept, by the name of the file."""
     return {path.name: path.read_bytes() for folder in state.glob("damaged-*") for path in folder.iterdir()}
 
 
@@ -448,7 +448,11 @@ def test_listeners_that_cannot_be_opened_are_reported(tmp_path, state, capfd):
 
 
 async def test_a_running_gateway_holds_its_listeners(tmp_path, capfd):
-    """Check, for each mode of identity, that the listeners of the running gateway are not reported as faults."""
+    """Check that `irisgate doctor` reports the listeners of the running gateway as the gateway's own, and not as
+    faults.
+
+    Listeners of all identity modes are tried.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     listeners = [
@@ -471,7 +475,7 @@ async def test_a_running_gateway_holds_its_listeners(tmp_path, capfd):
 
 
 async def test_a_listener_of_another_program_is_not_held_by_the_gateway(tmp_path, capfd):
-    """Check that if another program listens at a configured address, `irisgate doctor` reports this program.
+    """Check that `irisgate doctor` notices if another program listens at a configured address.
 
     Two programs are tried: one closes each connection, and the other answers in HTTP.
     """
@@ -508,7 +512,7 @@ if os.geteuid() == 0:
 listener = Listener(f"unix:{sys.argv[1]}", host="", unix=sys.argv[1])
 print(*machine.listeners(Config(server=Server(listeners=(listener,))), running=False))
 """
-"""A program that checks a listener as a user who may not access the folder of the socket."""
+"""A program that checks a unix socket's listener as a user who may not access the socket's folder."""
 
 
 async def test_the_socket_in_a_folder_that_may_not_be_searched_is_reported(tmp_path):

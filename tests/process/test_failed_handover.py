@@ -1,6 +1,6 @@
 """Tests of a gateway that fails to hand over its listeners and state to a new process.
 
-Descriptors are wrong, the state cannot be sent, or the hand-over is cancelled.
+The causes are wrong descriptors, a state that cannot be sent, and a cancelled hand-over.
 """
 
 import asyncio
@@ -42,9 +42,8 @@ def sockets(count):
 
 
 def answered(message, descriptors):
-    """Return both ends of a hand-over socket: first the new process's end, then the running gateway's end.
-
-    The running gateway's end has already sent an answer with descriptors.
+    """Return the ends of a hand-over socket: the new process's end and the running gateway's. The gateway's end has
+    already sent a message with descriptors.
     """
     ours, theirs = socket.socketpair()
     data = json.dumps(message).encode()
@@ -88,9 +87,8 @@ def test_a_state_without_the_one_lock_is_a_failure(message, count):
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
 def test_a_length_that_comes_in_two_parts_is_read_whole(cut):
-    """Check that the receiver waits for the rest of a message whose length arrives in two parts.
-
-    Descriptors that come with either part are received.
+    """Check that a message is read completely if its length arrives in two parts. Descriptors that come with either
+    part are received.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs, socket.socket() as one:
@@ -121,8 +119,10 @@ def test_a_connection_that_ends_within_the_length_is_broken():
 
 @asynccontextmanager
 async def giving(state, listeners):
-    """Run a gateway that is ready to hand over to a new process. It hands over its only listener, and copies of it,
-    until there are `listeners` of them.
+    """Run a gateway that is ready to hand over to a new process. Yield the gateway, and a list to which a successful
+    hand-over would append.
+
+    The gateway hands over `listeners` listeners: its only one, and copies of it.
     """
     state.mkdir(mode=0o700)
     async with gate(state, {}) as gateway:
@@ -157,7 +157,7 @@ async def test_a_gateway_with_too_many_listeners_says_so(tmp_path, listeners):
 
 
 async def test_a_state_that_cannot_be_sent_leaves_the_gateway_serving(tmp_path):
-    """Check that a hand-over that fails for an unexpected reason is undone."""
+    """Check that if a gateway fails to send its state to the new process, it takes everything back and serves calls."""
     state = tmp_path / "state"
     async with giving(state, 1) as (gateway, replaced):
         quotas = gateway.running.gateway.quotas
@@ -172,14 +172,14 @@ async def test_a_state_that_cannot_be_sent_leaves_the_gateway_serving(tmp_path):
 
 
 def followers():
-    """Return the number of tasks that read new lines of a journal, or of a spool (another process's journal)."""
+    """Return the number of tasks that read new lines of a journal, of this process or of another one."""
     return sum("_follow" in task.get_coro().__qualname__ for task in asyncio.all_tasks())
 
 
 async def test_a_hand_over_that_is_cancelled_at_any_step_is_undone(tmp_path):
-    """Check that after a cancelled hand-over each journal is read by one task only.
+    """Check that after a hand-over was cancelled at any step, each journal is read by one task only.
 
-    With two tasks, entries would be applied twice.
+    If two tasks read a journal, its entries would be stored twice.
     """
     state = tmp_path / "state"
     async with giving(state, 1) as (gateway, _):

@@ -1,4 +1,4 @@
-"""Tests of `irisgate-health`, the command of health checks."""
+"""Tests of the command `irisgate-health`, which is run by health checks."""
 
 import asyncio
 import socket

@@ -95,8 +95,8 @@ async def test_a_hook_is_interrupted_however_it_is_called(call):
 
 
 async def test_only_one_call_of_a_hook_that_takes_long_is_interrupted():
-    """Check that two things are not interrupted although they take long: work of the gateway itself, and many calls of
-    a hook each of which is short.
+    """Check that the gateway's own work is not interrupted even if it takes long, and neither are many short calls of a
+    hook.
     """
     hook = hooks.of_flag()["meter.whole"]
     with hook_alarm(SECONDS):

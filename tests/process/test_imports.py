@@ -1,4 +1,4 @@
-"""Tests that a gateway that serves calls imports only what it needs for them. The check runs in a new interpreter."""
+"""Tests that a gateway imports only the modules that it needs to serve its calls. Each test runs a new interpreter."""
 
 import json
 import subprocess
@@ -95,8 +95,7 @@ def test_the_version_is_printed_without_the_gateway(tmp_path):
 def test_a_configuration_is_checked_without_the_parts_that_serve(tmp_path):
     """Check that `irisgate check` does not import the modules that serve calls.
 
-    The command runs without plugins of other packages. With them, it imports the serving modules, to compare their
-    routes with the plugins' routes.
+    Plugins of other packages are excluded, because comparing their routes with the gateway's needs these modules.
     """
     file = tmp_path / "config.hujson"
     file.write_text(MINIMAL)
@@ -113,5 +112,5 @@ def run(code, state, *arguments):
 
 
 def unneeded(modules, packages):
-    """Return those of the imported `modules` that belong to one of `packages`."""
+    """Return the names in `modules` that belong to one of `packages`."""
     return [name for name in modules if f"{name}.".startswith(tuple(f"{one}." for one in packages))]

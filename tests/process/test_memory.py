@@ -1,5 +1,5 @@
-"""Tests of what a gateway knows about its providers, and sends to the process that replaces it: failing models, refused
-keys, and the provider of each session.
+"""Tests of the state of providers that a gateway sends to the process that replaces it: which models fail, which keys
+were refused, and which provider serves each session.
 """
 
 import msgspec
@@ -20,8 +20,8 @@ def standing(gateway, provider="a", model=HAIKU):
 
 
 async def learned(folder, url):
-    """Return what a gateway has learned of its providers: an open circuit breaker, a refused key and a sticky
-    session.
+    """Return the state that a gateway sends to the process that replaces it: an open circuit breaker, a refused key,
+    and the provider of a session.
     """
     async with gate(folder, providers(url)) as gw:
         gateway = gw.running.gateway

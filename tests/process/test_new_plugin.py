@@ -75,7 +75,7 @@ def test_the_tests_of_a_package_fail_by_a_broken_law(package):
 
 @pytest.fixture(scope="module")
 def known_types(tmp_path_factory):
-    """Return the folder of mypy's cache. All tests share it, because mypy spends most of its time on the gateway's own
+    """Return the folder of mypy's cache. All tests share it, because mypy takes most of its time for the gateway's own
     types.
     """
     return tmp_path_factory.mktemp("mypy")
@@ -154,9 +154,10 @@ def test_nothing_that_exists_is_changed(tmp_path, capsys):
 
 
 def test_a_second_package_of_the_same_name_needs_another_folder(tmp_path, monkeypatch, capsys):
-    """Check that a second package of the same name is refused with the advice to name another folder.
+    """Check that a second package of the same name is refused, and that the error advises another folder.
 
-    The current folder is on Python's path here, so the first package could also be mistaken for an installed module.
+    The error must not be that the name belongs to an installed module, although Python finds the first package in the
+    current folder.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,5 +1,5 @@
-"""Tests of an installed package that is upgraded while the gateway runs. A restart loads the new code, and a reload
-does so only with `serve --dev`.
+"""Tests of an installed package that is upgraded while the gateway runs. A restart loads the new code. A reload loads
+it only with `serve --dev`.
 """
 
 import io
@@ -18,7 +18,7 @@ from tests.helpers.waiting import eventually
 from tests.process.test_development import ACME, developing
 
 LARGE = 2_000_000
-"""Size in bytes of a prompt that a worker process reads."""
+"""Size in bytes of a prompt that is so large that a worker process reads it."""
 SPEAKING = (
     FLAG.replace('"""Acme\'s text API."""\n', '"""Acme\'s text API."""\n\nfrom gateway.contract.errors import invalid')
     + """
@@ -58,7 +58,7 @@ async def running(tmp_path, site):
 
 
 async def answer(running, size=1):
-    """Return the text with which the plugin refuses a request of some size."""
+    """Send a prompt of `size` bytes. Return the text of the plugin's refusal, which tells the package's version."""
     body = io.BytesIO(json.dumps({"model": "m", "prompt": "x" * size}).encode())
     async with running.session.post(f"{running.url}/acme/v1/text", data=body) as reply:
         return (await reply.json())["error"]["message"]

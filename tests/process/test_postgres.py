@@ -1,6 +1,4 @@
-"""Tests of the commands of operators for a store in PostgreSQL: `doctor`, `backup` and `restore`; and the store's
-settings.
-"""
+"""Tests of the commands `doctor`, `backup` and `restore` with a store in PostgreSQL, and of the store's settings."""
 
 import json
 from dataclasses import replace
@@ -44,7 +42,7 @@ def state(tmp_path):
 
 
 def doctor(capfd, state, config, *options):
-    """Run `irisgate doctor`, and return its results about the database."""
+    """Run `irisgate doctor`. Return the state and the message of each check of the database."""
     main(["doctor", "--state", str(state), "--config", str(config), "--json", *options])
     checks = json.loads(capfd.readouterr().out)["checks"]
     return [(each["state"], each["message"]) for each in checks if each["check"] == "database"]

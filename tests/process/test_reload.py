@@ -1,4 +1,4 @@
-"""Tests of reloading of the configuration: a valid changed file takes effect, and an invalid file changes nothing."""
+"""Tests of reloading the configuration: a valid changed file takes effect, and an invalid file changes nothing."""
 
 import asyncio
 import json

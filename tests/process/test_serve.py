@@ -1,4 +1,4 @@
-"""Tests of the gateway in one process: stopping with calls in flight, and what is left afterwards."""
+"""Tests of the gateway in the tests' own process: stopping it with calls in flight, and what is left afterwards."""
 
 import asyncio
 import gc
@@ -34,7 +34,9 @@ def document(url="http://127.0.0.1:9", drain=0.2, **more):
 
 @asynccontextmanager
 async def held_stream(state, simulated, drain):
-    """Yield a gateway, and a stream through it that stops after its first bytes."""
+    """Begin a stream that pauses after its first bytes, and then stop the gateway. Yield the gateway, the reply, the
+    task that stops it, and the log lines.
+    """
     simulated.script(scenarios.replace(scenarios.NAMED["text"], gate=scenarios.Gate()))
     loaded = loads(json.dumps(document(simulated.url, drain)))
     lines = Lines()

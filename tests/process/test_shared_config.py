@@ -1,4 +1,4 @@
-"""Tests that two gateways keep their configuration files the same through a shared database, which is simulated."""
+"""Tests of two gateways that keep their configuration files equal through a shared database. The database is simulated."""
 
 import asyncio
 from contextlib import suppress
@@ -25,7 +25,9 @@ class Version:
 
 
 class Versions:
-    """The versions of the configuration in a simulated database. With `is_away`, the database cannot be reached."""
+    """The versions of the configuration in a simulated database. While `is_away` is true, the database cannot be
+    reached.
+    """
 
     def __init__(self):
         self.all, self.is_away = [], False
@@ -47,7 +49,7 @@ class Versions:
 
 
 class File:
-    """The configuration's file of a gateway. The gateway cannot use a text that contains "bad"."""
+    """A gateway's configuration file. A text that contains "bad" is an invalid configuration."""
 
     def __init__(self, text):
         self.text, self.on_disk, self.who = text, text.encode(), None

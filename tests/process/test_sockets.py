@@ -1,4 +1,6 @@
-"""Tests of listening sockets: their names, and the files of unix sockets, which may belong to another process."""
+"""Tests of how listening sockets are named. They also test the files of unix sockets, which may belong to another
+process.
+"""
 
 import os
 import socket
@@ -27,8 +29,8 @@ def listener(text):
     ],
 )
 def test_a_connection_is_known_by_its_end_and_its_wildcard(name, expected):
-    """Check which addresses of listeners match a connection: its local address, and the wildcard address of the same
-    family (IPv4 or IPv6).
+    """Check the two addresses of a listener that match a connection: the connection's local address, and the wildcard
+    address of the same family (IPv4 or IPv6).
     """
     assert endpoints(name) == expected
 

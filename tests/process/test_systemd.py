@@ -1,5 +1,5 @@
-"""Tests of socket activation and notifications, by a parent that passes descriptors and reads datagrams as systemd
-does.
+"""Tests of socket activation and notifications. In place of systemd, the tests start the gateway with passed
+descriptors, and read its datagrams.
 """
 
 import asyncio
@@ -26,13 +26,14 @@ for place, descriptor in enumerate(descriptors, 3):
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(descriptors)), LISTEN_FDNAMES=sys.argv[2])
 os.execv(sys.executable, [sys.executable, "-m", "gateway", *sys.argv[3:]])
 """
-"""A program that becomes the gateway, and first gives the descriptors in its arguments the numbers from 3 on. The
-descriptors are first copied to high numbers, so that none is overwritten.
+"""A program that numbers its passed descriptors 3, 4 and so on, as systemd does, and then becomes the gateway.
+
+It first copies the descriptors to numbers from 100 on, so that none is overwritten.
 """
 
 
 def activated(sockets, names, tmp_path, *arguments):
-    """Return the command and the options of a process that gets listening sockets as systemd passes them."""
+    """Return the command and the options that start a gateway with listening sockets, passed as systemd passes them."""
     numbers = [one.fileno() for one in sockets]
     command = (sys.executable, "-c", LAUNCH, ",".join(map(str, numbers)), ":".join(names), *arguments)
     return command, {"cwd": tmp_path, "pass_fds": numbers}
@@ -66,7 +67,7 @@ def place(listening):
 
 @pytest.fixture
 def supervisor(tmp_path):
-    """Return the path of a socket for notifications, and a function that returns the next notification."""
+    """Yield the path of a socket for notifications, and a function that returns the next notification."""
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(path)
@@ -80,10 +81,9 @@ def supervisor(tmp_path):
 
 
 async def test_sockets_of_systemd_serve_their_listeners_and_outlive_the_gateway(tmp_path, bedrock_sim, supervisor):
-    """Check that each listener finds its socket among those that systemd passes, by the address and in any order. A
-    second gateway process uses the same sockets.
+    """Check that each listener finds its socket among those that systemd passes, whatever their order.
 
-    A client that connects while no process runs is served by the second one.
+    A second gateway process uses the same sockets. It serves a client that connected while no process was running.
     """
     notified, following = supervisor
     path = str(tmp_path / "http.sock")
@@ -148,9 +148,9 @@ def test_variables_for_another_process_or_without_a_number_pass_nothing(variable
 
 
 def test_a_descriptor_that_does_not_listen_is_named():
-    """Check that the error names a passed descriptor that does not listen.
+    """Check that if a passed descriptor is not a listening socket, the error names it.
 
-    The test runs a process of its own, because passed descriptors begin at 3.
+    The test runs another process, because passed descriptors have the numbers from 3 on.
     """
     program = (
         "import os, socket, sys\n"

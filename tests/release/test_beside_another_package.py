@@ -1,4 +1,4 @@
-"""Test that the tests that enumerate plugins pass while another author's package of plugins is installed.
+"""Test that tests about all plugins pass while another author's package of plugins is installed.
 
 `IRISGATE_OUTER_WHEEL=1 tests/run` runs the whole suite with this package.
 """
@@ -18,7 +18,7 @@ SAMPLE = (
     "tests/pages/test_compatibility.py",
 )
 SLOW = "not features and not by_the_data"
-"""An expression of pytest that leaves out some tests of `SAMPLE`, because these tests try every conversion."""
+"""Value of pytest's option `-k`. It leaves out the slow tests in the files `SAMPLE`."""
 SAMPLE_SECONDS = 600
 
 

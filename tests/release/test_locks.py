@@ -36,7 +36,7 @@ def test_every_requirement_is_locked_to_a_version_that_it_allows():
 
 
 def test_the_lock_of_npm_names_no_registry():
-    """Check that no package in the lock file has an address, because npm would use it instead of the configured
+    """Check that no package in npm's lock file has an address. npm would use the address instead of the configured
     registry.
     """
     lock = (ROOT / "tests/clients/node/package-lock.json").read_text()

@@ -110,7 +110,9 @@ def sources(tmp_path_factory):
 
 
 def built(sources, *options):
-    """Return the wheel that is built from the source distribution, or from the sources with the option `--wheel`."""
+    """Build a wheel from the source distribution, or directly from the sources with the option `--wheel`. Return its
+    path.
+    """
     building = [sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", sources / "dist", sources]
     done(*building, seconds=BUILD_SECONDS)
     (wheel,) = (sources / "dist").glob("*.whl")
@@ -143,7 +145,7 @@ class Installed:
         self._pip("uninstall", "--yes", name)
 
     def _pip(self, command, *arguments):
-        """Run this process's pip on the environment, which has no pip."""
+        """Run pip for the environment, which has no pip of its own."""
         pip = [sys.executable, "-m", "pip", "--python", self.bin / "python", "--disable-pip-version-check"]
         done(*pip, command, "--quiet", *arguments, seconds=INSTALL_SECONDS, **self.options)
 
@@ -161,7 +163,9 @@ def installed(wheel, tmp_path_factory):
 
 @pytest.fixture
 def testkit(installed, wheel):
-    """Yield the environment for one test, with the packages that the demo needs. Remove botocore after the test."""
+    """Yield the environment with the additional packages of the testkit. At the end, remove botocore, which a gateway
+    does not need.
+    """
     installed.add(f"{wheel}[testkit]")
     yield installed
     installed.remove("botocore")
@@ -169,9 +173,9 @@ def testkit(installed, wheel):
 
 @pytest.fixture(scope="module")
 def zenith(installed, tmp_path_factory):
-    """Return the environment, after pytest and another author's package of plugins were installed in it.
+    """Install pytest and another author's package of plugins in the environment, and return it.
 
-    They stay installed for all tests that follow. So only the last tests of this file use this fixture.
+    They stay installed, so only the last tests of this file use this fixture.
     """
     installed.add(built(write_project(tmp_path_factory.mktemp("zenith") / "zenith"), "--wheel"), "pytest")
     return installed

@@ -1,4 +1,4 @@
-"""Fixtures that run a test of the store's protocol with each store."""
+"""Fixtures that run a test of the store's protocol twice: with SQLite and with PostgreSQL."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.helpers.records import Kept
 
 @pytest.fixture(params=["sqlite", "postgres"])
 async def opened(request, tmp_path):
-    """Return a function that opens the store. If the store is already open, the function closes it first."""
+    """Return a function that opens the store. If the store is open already, the function closes it and opens it again."""
     opening = kept_in_postgres() if request.param == "postgres" else lambda: Kept(tmp_path / "irisgate.db")
     open_stores = []
 

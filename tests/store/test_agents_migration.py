@@ -1,4 +1,6 @@
-"""Tests that a store of an older release gets daily sums by agent, which equal those of a new store."""
+"""Tests of the migration that adds daily sums by agent to a store of an older release. The sums must equal those of a
+new store.
+"""
 
 import sqlite3
 from contextlib import closing
@@ -15,7 +17,7 @@ from tests.helpers.postgres import cluster, kept_in_postgres
 from tests.helpers.records import NOON, record
 
 BEFORE, BEFORE_IN_POSTGRES = 15, 5
-"""Numbers of migrations before the one that adds daily sums by agent."""
+"""Numbers of migrations before the one that adds daily sums by agent, for SQLite and for PostgreSQL."""
 CALLS = [
     record(
         id=f"c{number}", at=NOON - number // 4 * 86_400, identity=f"{number % 3}@example.com",

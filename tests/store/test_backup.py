@@ -1,4 +1,6 @@
-"""Tests of backups of a state folder, while no gateway uses it and while one writes it, and of their restoration."""
+"""Tests of backups of a state folder, and of restoring them. Some backups are made while a gateway writes to the
+folder.
+"""
 
 import asyncio
 import itertools
@@ -40,13 +42,11 @@ SPOOL = "replaced-4711-0a1b2c3d"
 SEGMENT = "000000000001.jsonl"
 NOW = time.time()
 CHANGES = {"os.rename", "os.remove", "os.link", "os.mkdir", "sqlite3.connect", "shutil.rmtree"}
-"""Names of Python's audit events before which a process may be killed. It may also be killed before it opens a file to
-write.
-"""
+"""Names of Python's audit events at which a test may kill a process. Another such moment is the creation of a file."""
 
 
 class Body:
-    """The bodies of a call, as `Bodies.put` takes them."""
+    """The bodies of a call, as an argument of `Bodies.put`."""
 
     def __init__(self, call, at=NOW):
         self.size = 10
@@ -65,12 +65,14 @@ def files(path):
 
 
 def version(number):
-    """Return a version of the configuration."""
+    """Return a version of the configuration. Its time and its text depend on the number."""
     return Version(at=NOW + number, who="file", etag=f"{number:08x}", changed=(), text=f"{{}} // {number}")
 
 
 def make_state(folder, numbers, *, journal=(), versions=()):
-    """Make a state folder with calls in the database, others in the journal only, and versions of the configuration."""
+    """Make a state folder. The database has the calls with the numbers `numbers`, the journal has those with the
+    numbers `journal`, and the history has the versions of the configuration.
+    """
     state = files(folder)
     state.journal.mkdir(parents=True, mode=0o700)
     folder.chmod(0o700)
@@ -124,7 +126,7 @@ def bodies(state):
 
 
 def texts(state):
-    """Return the texts of the versions of the configuration, the newest first."""
+    """Return the texts of the stored versions of the configuration, the newest first."""
     history = History(state.history)
     return [history.version(name).text for name, _ in history.changes()]
 
@@ -140,7 +142,9 @@ def faults(state):
 
 
 def content(folder):
-    """Return the files of a folder with their content, without the lock file and the index of a write-ahead log."""
+    """Return a dict from the path of each file in a folder to its content. The lock file and the index of a write-ahead
+    log are left out.
+    """
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths if not path.name.endswith("-shm")}
 
@@ -190,9 +194,10 @@ def test_the_history_is_where_the_gateway_keeps_it():
 
 
 def test_backups_while_versions_are_saved_and_removed_have_only_whole_ones(state, tmp_path, monkeypatch):
-    """Check that each backup has only complete versions of the configuration, and lists all of them in its manifest.
+    """Check that each backup has only complete versions of the configuration, and lists them in its manifest, although
+    a thread saves versions during the backups.
 
-    A thread saves versions meanwhile. Only three versions are kept here, so that each save removes one.
+    Only three versions are kept here, so each save also removes one.
     """
     monkeypatch.setattr("gateway.config.history.KEPT", 3)
     history, ended, saved = History(state.history), threading.Event(), itertools.count(3)
@@ -217,9 +222,8 @@ def test_backups_while_versions_are_saved_and_removed_have_only_whole_ones(state
 
 
 def test_a_backup_without_versions_leaves_the_present_ones(state, tmp_path):
-    """Check the restoration of a backup that has no versions of the configuration, like the backups of older releases.
-
-    The present versions are not changed.
+    """Check that restoring a backup without versions of the configuration keeps the present versions. Backups of older
+    releases have no versions.
     """
     shutil.rmtree(state.history)
     back_up(state, tmp_path / "backup", release="1")
@@ -280,10 +284,10 @@ def test_a_full_disk_is_noticed_before_anything_is_copied(state, backup, tmp_pat
 
 
 async def test_backups_of_a_state_that_is_being_written_are_whole(tmp_path):
-    """Check that a backup is consistent: it has all calls up to some moment and none after it, and it has no body
-    without its call.
+    """Check that a backup of a state folder in use is consistent: it has all calls up to some moment and no later ones,
+    and each body belongs to one of these calls.
 
-    The journal's files are small here, so that some of them are written to the database and deleted during a backup.
+    The journal's files are small here, so some of them are written to the database and deleted during a backup.
     """
     state = files(tmp_path / "state")
     log, _ = logger()
@@ -333,7 +337,7 @@ def test_a_restored_state_continues_as_the_backup_was(backup, tmp_path):
 
 
 async def applied(state):
-    """Let a follower (`JournalFollower`) write the records of the journal and of one more call to the database."""
+    """Let a `JournalFollower` write the records of the journal, and that of one more call, to the database."""
     log, _ = logger()
     store = SqliteStore(state.database)
     journal = Journal(state.journal, log, after=store.start_offset.segment)
@@ -490,10 +494,10 @@ def test_a_backup_that_is_not_sound_restores_nothing(backup, tmp_path, changed, 
 
 
 def die_before(work, number):
-    """Run a function in a forked process. Kill the process before its change number `number` + 1 of a file (see
-    `CHANGES`).
+    """Run `work` in a forked process, and kill this process at its change number `number`, counted from 0.
 
-    Return whether the process was killed. It is not if it makes fewer changes.
+    A change is an event in `CHANGES`, or the creation of a file. Return whether the process was killed. It is not
+    killed if it makes fewer changes.
     """
     child = os.fork()
     if not child:

@@ -93,7 +93,9 @@ async def test_what_waits_is_written_at_the_end_into_a_file_for_its_owner_alone(
 
 
 async def test_old_bodies_are_deleted_in_steps_without_a_trace(tmp_path, monkeypatch):
-    """Check that old bodies are deleted in small steps and leave no trace on the disk."""
+    """Check that old bodies are deleted in small steps, that no file has their text afterwards, and that the database's
+    file becomes smaller.
+    """
     monkeypatch.setattr(module, "BATCH", 7)
     async with keeping(tmp_path) as bodies:
         for number in range(30):
@@ -141,7 +143,10 @@ async def test_more_than_the_memory_bound_is_lost_and_counted(tmp_path, monkeypa
 
 
 async def test_reads_do_not_make_a_write_fail(tmp_path, monkeypatch):
-    """Check that bodies are stored while two threads read them again and again, and nobody waits for a locked file."""
+    """Check that bodies are stored while two threads continuously read them.
+
+    A write fails at once here if the file is locked. So a read must not lock it.
+    """
     monkeypatch.setattr(module, "BUSY_SECONDS", 0.0)
     monkeypatch.setattr(module, "GATHER_SECONDS", 0.0)
     ended = threading.Event()

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.usefixtures("postgres")
 
 @pytest.fixture
 async def versions(address):
-    """Yield two `Configurations` objects of one PostgreSQL database, as two gateways have them.
+    """Yield two `Configurations` objects on one PostgreSQL database, one for each of two gateways.
 
-    The objects read and write the versions of the configuration that the gateways share. The database has its tables.
+    Such an object reads and writes the versions of the configuration that the gateways share.
     """
     await kept_in_postgres(address)("journal").close()
     both = Configurations(address), Configurations(address)

@@ -19,12 +19,12 @@ from tests.helpers.records import NOON, record
 DAYS, KEPT, CALLS = 100, 30, 300
 """Number of simulated days, number of days for which calls are kept, and number of calls on each day."""
 STEADY = 35
-"""The day from which on as many calls are deleted as are added."""
+"""The first day on which as many calls are deleted as are added."""
 SECONDS = 86_400
 
 
 def calls_of(day):
-    """Return calls of some users over four hours, in sessions of ten calls."""
+    """Return the calls of one day: within four hours, by five users, in sessions of ten calls."""
     return [
         Entry(
             call=record(

@@ -55,7 +55,9 @@ class LossyDisk:
 
 
 class Disk:
-    """A simulated disk that records the flushes. Each flush waits for `gate`, and fails while `error` is set."""
+    """A simulated disk that records the flushes. A flush waits for `gate` if there is one, and fails with the error
+    number `error` if it is not 0.
+    """
 
     def __init__(self, monkeypatch):
         self.begun = 0
@@ -100,7 +102,7 @@ async def synced(folder, **options):
 
 
 async def flushed(sync):
-    """Wait for a flush that succeeds. After a failed flush, the next attempt comes a moment later."""
+    """Wait until a flush succeeds. Failed flushes are ignored."""
     async with asyncio.timeout(SECONDS):
         while True:
             try:
@@ -186,10 +188,10 @@ async def test_a_disk_that_does_not_flush_fails_the_wait_and_is_told_once(tmp_pa
 @pytest.mark.parametrize("segment_bytes", [10, 40, 1 << 20])
 @pytest.mark.parametrize("failures", [1, 2])
 async def test_lines_of_a_failed_flush_are_on_the_disk_after_the_next(tmp_path, monkeypatch, segment_bytes, failures):
-    """Check that the lines of a failed flush are written to the journal again, also those that were in the journal's
-    earlier files.
+    """Check that the lines of a failed flush are written to the journal again, because Linux drops unwritten data when
+    a flush fails.
 
-    Linux drops unwritten data when a flush fails. So a second flush alone would not save the lines.
+    This includes lines in earlier files of the journal.
     """
     monkeypatch.setattr(disk_sync, "RETRY_SECONDS", (0.0,))
     disk = LossyDisk(monkeypatch)
@@ -260,7 +262,10 @@ async def test_too_many_open_files_fail_the_wait(tmp_path):
 
 
 async def test_the_end_of_a_call_is_on_the_disk_soon(tmp_path, disk):
-    """Check that the records of ended calls are soon flushed to the disk, although no call waits for this."""
+    """Check that the journal is flushed after a call has ended, although no call waits for this flush.
+
+    Before the next call is sent, the journal is flushed again.
+    """
     async with keeping(tmp_path, sync=True) as records:
         records.put("a")
         await eventually(lambda: len(disk.flushed) == 1)

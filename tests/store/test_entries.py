@@ -1,4 +1,4 @@
-"""Tests of reading a line of the journal: a text or a list that is too long is shortened."""
+"""Tests of reading lines of the journal. A text or a list that is too long is shortened."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.helpers.records import record
 
 
 def read(**fields):
-    """Return the record that is read from a journal line. The line was written for a record with these fields."""
+    """Write a record with these fields as a line of the journal. Return the record that is read from this line."""
     entries, unreadable = decode([encode(Entry(call=record(**fields)))])
     assert not unreadable
     return entries[0].call

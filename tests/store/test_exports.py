@@ -24,7 +24,9 @@ async def add(store, *calls, at=NOON):
 
 
 async def test_calls_are_read_in_the_order_of_their_insertion(store):
-    """Check that a call that is inserted later is exported later, although it began earlier."""
+    """Check that calls are exported in the order in which they were stored, even if a call that was stored later began
+    earlier.
+    """
     await add(store, "a", "b")
     position = await store.exports.newest()
     await add(store, "late", at=NOON - 86_400 * 40)
@@ -70,7 +72,9 @@ async def test_of_two_plans_the_first_is_stored(store):
 
 
 async def test_calls_after_a_deletion_are_not_missed(store):
-    """Check that new calls are exported, although SQLite gives them the numbers of deleted calls that were exported."""
+    """Check that new calls are exported even if SQLite gives them the row numbers of calls that were exported and then
+    deleted.
+    """
     await add(store, "a", "b", "c")
     newest = await store.exports.newest()
     for name, until in (("whole", newest), ("planned", newest - 1)):

@@ -1,5 +1,6 @@
-"""Tests of the migration of a store of an older release, which has no tables of sums by hour, day and month. The totals
-must still include expired calls.
+"""Tests of the migration that adds sums by hour, day and month to a store of an older release.
+
+The totals must still include calls that have expired.
 """
 
 import sqlite3
@@ -16,7 +17,7 @@ from gateway.store.usage import read
 from tests.helpers.records import HAIKU, NOON, record
 
 OLD = 6
-"""Number of migrations of the older release."""
+"""Number of migrations that the older release has."""
 HOUR = 3_600_000
 NEW_COLUMNS = {"cache_saved", "auto_cached", "tried", "key", "headers", "direct"}
 OLD_COLUMNS = [name for name in CALL_COLUMNS if name not in NEW_COLUMNS]
@@ -49,7 +50,7 @@ EXPIRED = [
 
 @pytest.fixture
 def old():
-    """Return a store of the older release, from which some calls have expired."""
+    """Return the connection to a store of the older release. Some of its calls have expired."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         for statements in MIGRATIONS[:OLD]:
             for statement in statements:

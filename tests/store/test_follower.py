@@ -1,6 +1,6 @@
 """Tests of `JournalFollower`, which writes records from the journal to the store.
 
-Nothing may be lost or counted twice, and no call waits for it.
+No record may be lost or counted twice, and no call waits for the store.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tests.helpers.waiting import eventually
 
 
 class Kept:
-    """A `JournalFollower`, with the journal that it reads and the store to which it writes."""
+    """A journal, a store, and the `JournalFollower` that writes the records of the journal to the store."""
 
     def __init__(self, folder, *, sync=False, **options):
         self.log, self.out = logger()
@@ -57,7 +57,7 @@ async def keeping(folder, **options):
 
 
 def abandoned(records):
-    """Close the journal's files and nothing else. All other files remain as a killed process leaves them."""
+    """Close the journal's files and nothing else, so that all files remain as a killed process leaves them."""
     records.journal.close()
 
 
@@ -95,7 +95,9 @@ async def test_records_of_a_killed_process_are_there_for_the_next(tmp_path):
 
 
 async def test_a_kill_between_store_and_journal_counts_nothing_twice(tmp_path):
-    """Check that nothing is counted twice if a kill leaves lines in the journal that the store already has."""
+    """Check that no call is counted twice if a process was killed after it had stored the journal's lines, and before
+    it deleted them.
+    """
     async with keeping(tmp_path) as records:
         records.put("a", "b")
         await records.follower.flush()
@@ -110,7 +112,7 @@ async def test_a_kill_between_store_and_journal_counts_nothing_twice(tmp_path):
 
 
 async def test_a_restored_store_catches_up_from_the_journal(tmp_path):
-    """Check that a store that was restored from a copy gets the records that the journal still has."""
+    """Check that a store that has lost calls, as after restoring a copy, gets them from the journal again."""
     async with keeping(tmp_path) as records:
         records.put("a")
         await records.follower.flush()
@@ -182,10 +184,10 @@ async def test_a_line_that_is_none_is_told_and_holds_up_nothing(tmp_path):
 
 
 async def test_unreadable_lines_are_set_aside_once_despite_retries(tmp_path):
-    """Check that each unreadable line of the journal is copied and logged only once, although its batch is tried
-    several times.
+    """Check that each unreadable line of the journal is copied and logged only once, although the batch with the line
+    is tried several times.
 
-    The store is locked, so the batch fails. At each new attempt, the batch has one more line.
+    The batch fails because the store is locked.
     """
     async with keeping(tmp_path) as records:
         other = sqlite3.connect(records.path, isolation_level=None)
@@ -275,7 +277,7 @@ async def test_numbers_beyond_what_a_column_holds_hold_up_nothing(tmp_path):
 
 
 class Odd(SqliteStore):
-    """A store that raises an undocumented exception, once, when it is told to."""
+    """A store whose method `write` raises an undocumented exception once after `odd` is set."""
 
     odd = False
 
@@ -287,7 +289,7 @@ class Odd(SqliteStore):
 
 
 class Away(SqliteStore):
-    """A store that can be switched off."""
+    """A store that cannot be reached while `away` is true."""
 
     away = False
 

@@ -1,4 +1,7 @@
-"""Tests of the index of calls and sessions by recorded headers: it finds what reading every call would find."""
+"""Tests of the index of calls and sessions by the values of recorded headers.
+
+A search with the index must find the same as a search through all calls.
+"""
 
 import sqlite3
 from contextlib import closing

@@ -83,7 +83,7 @@ async def everything(reports, wanted, header, **equal):
 
 
 RANGES = list(zip(ZONES[1:], ("30d", "yesterday", "90d"), strict=True))
-"""Pairs of a time zone and a range of time, which are tried together."""
+"""Pairs of a time zone and a range of time. The tests try each pair."""
 TERMS = {
     # with the ranges of the reports that are compared
     "x-team:alpha": RANGES,
@@ -98,7 +98,8 @@ TERMS = {
 async def test_reports_about_a_header_are_those_of_its_calls(tmp_path, opened, monkeypatch, calls, values, terms):
     """Check that each report about calls with a header equals the report of a store that has only these calls.
 
-    The report is computed from sums, or from the calls themselves if there are no sums for the header's value.
+    If there are stored sums for the header's value, the report is computed from them. If not, it is computed from the
+    calls.
     """
     monkeypatch.setattr(header_index, "MAX_VALUES", values)
     store = await opened()
@@ -118,10 +119,10 @@ async def test_reports_about_a_header_are_those_of_its_calls(tmp_path, opened, m
 
 
 async def test_more_values_than_have_sums_are_answered_from_their_calls(opened, monkeypatch):
-    """Check the reports about a header with 10,000 different values.
+    """Check the reports about a header with more values than the store keeps sums for.
 
-    The store keeps sums only for the values that came first. The report about another value is computed from the calls
-    with this value, or refused if there are too many of them.
+    A report about a value without sums is computed from the calls with this value. It is refused if there are too many
+    of them.
     """
     monkeypatch.setattr(few_calls, "MAX_CALLS", 2)
     store = await opened()
@@ -178,7 +179,9 @@ def sizes(connection):
 
 
 def content(connection):
-    """Return the rows of all sums by header, with texts in place of numbers."""
+    """Return a dict from each table of sums by header to its rows. In the rows, texts stand in place of the numbers of
+    headers and series.
+    """
     return {
         table: sorted(
             (text, *row)

@@ -34,9 +34,10 @@ def test_no_durations_have_no_percentile():
 @pytest.mark.parametrize("fraction", [0.01, 0.5, 0.95])
 @pytest.mark.parametrize("duration", [0, 1, 30, 49.9, 50])
 def test_durations_below_the_first_bound_count_as_the_bound(duration, fraction):
-    """Check that no percentile is below the first bound of the histogram (50 ms).
+    """Check that no percentile is below the first bound of the histogram, 50 ms.
 
-    For calls of 1 ms, an interpolation within the first bucket could give 48 ms, which would look exact and be wrong.
+    The histogram does not tell how much shorter than 50 ms a call was, so an interpolated value such as 48 ms would be
+    wrong.
     """
     assert percentile(unpacked(count([duration] * 100)), fraction) == BOUNDS[0]
     assert percentile(unpacked(count([duration] * 100 + [60] * 900)), 0.5) > BOUNDS[0]

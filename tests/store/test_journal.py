@@ -37,7 +37,10 @@ def opened(folder, **options):
 
 
 def logged(journal):
-    """Return everything that was logged so far. The log's thread writes the lines in order."""
+    """Return everything that was logged before this call.
+
+    A thread writes the log. The function logs a mark, and waits until the mark is written.
+    """
     journal.log.info("test.mark")
     eventually_without_a_loop(lambda: b"test.mark" in journal.out.getvalue())
     return journal.out.getvalue()
@@ -59,7 +62,7 @@ def everything(journal, offset=START, limit=1000):
 
 @contextmanager
 def room(size):
-    """Limit the size of files, so that writes fail as on a full disk."""
+    """Limit the size of files to `size` bytes, so that further writes fail as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -84,7 +87,7 @@ def test_another_process_reads_what_an_earlier_one_wrote(folder):
 
 @given(st.lists(st.binary(max_size=300).map(lambda data: data.replace(b"\n", b"")), max_size=30), st.integers(1, 400))
 def test_lines_come_back_for_any_read_and_file_size(lines, limit):
-    """Check that all lines are read, whatever the maximum size of a read and of a file is."""
+    """Check that all lines of several files are read, whatever the maximum size of a read is."""
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder), segment_bytes=256) as journal:
         for line in lines:
             journal.append(line)

@@ -1,4 +1,6 @@
-"""Tests of the migration from sums by 32 days to sums by month. The sums must equal those of a new store."""
+"""Tests of the migration that replaces sums by periods of 32 days with sums by month. The sums must equal those of a
+new store.
+"""
 
 import sqlite3
 from contextlib import closing
@@ -27,9 +29,7 @@ CALLS = [
 
 
 def undo(run):
-    """Bring a store back to its state before the migration that replaces the tables of 32-day periods by tables of
-    months. The tables of periods are empty.
-    """
+    """Undo the migration from tables of 32-day periods to tables of months. The restored tables of periods are empty."""
     for table in TABLES:
         run(f"CREATE TABLE {table}_period AS SELECT * FROM {table}_month WHERE time < 0")
         run(f"DROP TABLE {table}_month")

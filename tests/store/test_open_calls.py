@@ -38,8 +38,8 @@ def sent(key, **changes):
 
 
 class Started:
-    """A gateway process that starts with the files that another process has left, and then finds the calls that were
-    lost.
+    """A gateway process that starts on the state folder of a killed one, and finds the lost calls: those that were sent
+    but not recorded.
     """
 
     def __init__(self, records, quotas=QUOTAS):
@@ -54,8 +54,9 @@ class Started:
         self.finish = Finish(records.follower, metrics, records.log, observers, reports)
 
     async def recover(self, count=None):
-        """Charge and record the lost calls. If `count` is given, stop after this number, as if the start were
-        killed.
+        """Charge and record the lost calls, and return the ids of all of them.
+
+        If `count` is given, stop after this number of calls, as if the process were killed then.
         """
         self.quotas.restore(await self.records.store.balances())
         calls = await self.records.store.open_calls()
@@ -68,7 +69,9 @@ class Started:
 
 
 async def left(folder, *lines, torn=b"", **options):
-    """Write lines to the journal, and then close its files as if the process had been killed."""
+    """Write lines to the journal, and leave its files as a killed process does. `torn` is the beginning of a further
+    line.
+    """
     records = Kept(folder, **options)
     for line in lines:
         records.journal.append(line)
@@ -131,8 +134,10 @@ async def test_a_torn_line_before_sending_is_no_call(tmp_path):
 
 
 async def test_a_long_call_outlives_the_files_that_it_began_in(tmp_path):
-    """Check that an open call is found even if the journal's file with the call's entry was applied to the store and
+    """Check that an open call of a killed process is found, although the journal's file with the call's entry was
     deleted.
+
+    A file of the journal is deleted when all its entries are in the store.
     """
     async with keeping(tmp_path) as records:
         records.follower.put_sent(sent("long"))
@@ -154,7 +159,7 @@ async def test_a_long_call_outlives_the_files_that_it_began_in(tmp_path):
 @pytest.mark.parametrize("recorded", [0, 1, 2, 3])
 @pytest.mark.parametrize("applied", [False, True])
 async def test_a_start_that_is_killed_charges_nothing_twice(tmp_path, recorded, applied):
-    """Check that if a start is killed after charging some of the lost calls, the next start charges only the others."""
+    """Check that if a process is killed while it charges lost calls, the next process charges only those that are left."""
     await left(tmp_path, *begun("a", "b", "c"))
     killed = Kept(tmp_path)
     await killed.follower._catch_up()
@@ -182,9 +187,8 @@ async def test_of_two_starts_at_once_one_is_refused(tmp_path):
 
 
 async def test_balances_are_those_of_a_process_that_was_not_killed(tmp_path):
-    """Check the balance after a start that finds lost calls.
-
-    It is the balance that was stored with the last ended call, minus the costs of the lost calls.
+    """Check that after lost calls were charged, the balance is the one that was stored with the last ended call, minus
+    the costs of the lost calls.
     """
     await left(tmp_path, *begun("a", "b"), *ended("a", balance=700_000_000), *begun("c"))
     async with keeping(tmp_path) as records:
@@ -255,8 +259,10 @@ async def test_a_journal_that_was_removed_keeps_what_is_not_in_the_store(tmp_pat
 
 
 def test_a_journal_without_another_number_keeps_lines_in_memory(tmp_path):
-    """Check that lines stay in memory, and no error is raised, if the journal's file is full and no higher number for a
-    next file is possible.
+    """Check that the journal keeps lines in memory, and raises no error, if its file is full and has the highest
+    possible number.
+
+    A next file would need a higher number.
     """
     (tmp_path / "999999999998.jsonl").touch()
     log, _ = logger()
@@ -283,8 +289,8 @@ STEPS = st.lists(
 
 
 class History:
-    """The state folder of a gateway, which several processes use one after the other, and the calls that must be in its
-    store.
+    """The state folder of a gateway, on which several processes run one after the other. It records which calls the
+    store must have.
     """
 
     def __init__(self, folder):
@@ -330,8 +336,9 @@ class History:
 @given(STEPS)
 @settings(max_examples=40)
 def test_each_call_is_recorded_once_whatever_happens(steps):
-    """Check that each call is recorded and charged once, for any order of calls, new files, removed folders and
-    kills.
+    """Check that each call is recorded and charged once, for any order of steps.
+
+    A step begins or ends a call, begins a new file of the journal, removes the journal's folder, or kills the process.
     """
 
     async def lived(folder):

@@ -27,7 +27,7 @@ DAY = 86_400
 
 @pytest.fixture
 async def opened(address):
-    """Return a function that opens a store in one database. All opened stores are closed in the end."""
+    """Return a function that opens a store in the test's database. All opened stores are closed at the end."""
     stores = []
 
     def one(journal="journal", **options):
@@ -51,7 +51,9 @@ async def ids(store):
 
 
 async def test_gateways_that_start_at_once_migrate_the_database_once(address):
-    """Check that several processes of one gateway may start at the same time on an empty database."""
+    """Check that the tables of an empty database are created once if four processes of a gateway start on it at the
+    same time.
+    """
     opening = kept_in_postgres(address)
     begin = threading.Barrier(4)
 
@@ -218,7 +220,7 @@ def test_a_statement_ends_with_its_connection(address, monkeypatch):
     lost = connection.PostgresConnection(address, "writer")
 
     class Stuck:
-        """A connection of asyncpg that breaks off within a COPY, while it waits for the socket."""
+        """A connection of asyncpg that breaks off while a COPY waits for the socket."""
 
         is_closed = lost._connection.is_closed
         terminate = lost._connection.terminate
@@ -302,10 +304,10 @@ async def test_a_lock_of_another_client_delays_only_one_attempt(opened, address,
 
 @pytest.mark.parametrize("selected", ["", "JOIN series s ON s.n = f.series WHERE s.identity = 'ada@example.com'"])
 async def test_sums_of_short_spans_are_read_by_their_index(opened, address, selected):
-    """Check that a report reads from a table of sums only the rows in its ranges of time.
+    """Check that PostgreSQL reads a table of sums by its index on time, so that a report reads only the rows in its
+    ranges of time.
 
-    PostgreSQL's planner does not know how short these ranges are. By itself, it would begin with the few selected
-    series, and read all their rows, whatever their time.
+    The planner does not know that these ranges are short. Without help, it could read all rows of the selected series.
     """
     store = opened()
     for number in range(50):
@@ -328,7 +330,7 @@ async def test_sums_of_short_spans_are_read_by_their_index(opened, address, sele
 
 
 async def test_pages_read_a_replica(opened, address):
-    """Check that pages and reports read the replica, that it cannot be written, and that it follows its primary."""
+    """Check that pages and reports are read from the replica, which follows its primary database and cannot be written."""
     await opened().close()
     replica = Cluster(primary=cluster())
     try:
@@ -350,7 +352,9 @@ async def test_pages_read_a_replica(opened, address):
 
 
 async def test_an_empty_database_is_no_replica(opened):
-    """Check that a gateway starts without its replica, and that pages say what is wrong with it."""
+    """Check that a gateway starts although the configured replica is an empty database. Pages show an error that says
+    what is wrong.
+    """
     store = opened(copy=cluster().address())
     await put(store, "a")
     with pytest.raises(StoreFailed, match=r"has no tables; it must be a replica of the database in storage\.url"):
@@ -377,9 +381,7 @@ def test_the_password_is_needed_and_never_shown(address):
 
 
 def test_the_server_proves_its_name(tmp_path):
-    """Check that a connection is encrypted. Also check that a verified server must have a certificate for its host
-    name.
-    """
+    """Check that a connection is encrypted. If the server must be verified, it needs a certificate for its host name."""
     # it needs asyncpg
     from gateway.store.postgres.connection import PostgresConnection
 

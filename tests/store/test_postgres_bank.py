@@ -1,6 +1,7 @@
-"""Tests of the quota bank in a real PostgreSQL database: it keeps the balances, and grants parts of them to gateways.
+"""Tests of the quota bank in a real PostgreSQL database. The bank keeps the balances, and grants parts of them to
+gateways.
 
-They also cover other work of several gateways with one database, such as deleting expired calls.
+Other work of several gateways on one database is tested too, such as deleting expired calls.
 """
 
 import asyncio
@@ -27,8 +28,8 @@ CHANGED = replace(RULE, capacity=50)
 
 @pytest.fixture
 async def gateways(address):
-    """Yield a function that opens a gateway's store, and its connection to the quota bank. Both are closed at the
-    end.
+    """Yield a function that opens a gateway's store and its connection to the quota bank. All opened ones are closed at
+    the end.
     """
     # they need asyncpg
     from gateway.store.postgres.bank import PostgresBank
@@ -55,9 +56,7 @@ async def ask(bank, *needs, known=0, spent=0, rule=RULE, **more):
 
 
 async def charge(store, amount, **changes):
-    """Write the record of a call that has spent an amount. The record also has a balance, which the store must
-    ignore.
-    """
+    """Store the record of a call that was charged `amount`. The record also has a balance, which the store must ignore."""
     call = record(**{"id": "1", "at": NOON, **changes, "charges": {"all": amount}})
     await write(store, Entry(call=call, balances=(Balance("all", 1, 0, NOON, RULE.terms),)))
 
@@ -67,7 +66,7 @@ async def write(store, *entries):
 
 
 def sent(key):
-    """Return the entry of a call that is about to be sent. Its maximum cost is 30 nanodollars."""
+    """Return the journal entry of a call that is about to be sent. The call's maximum cost is 30 nanodollars."""
     chains = ((("all", RULE.terms),),)
     return Entry(
         sent=SentCall(key, "s", NOON, "ada@example.com", "", "b", "m", "a", "a", "generate", False, "", 30, "", chains)

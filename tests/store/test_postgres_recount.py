@@ -18,7 +18,7 @@ SUMS = [*FIGURES, "agents_day", "tools_quarter", "tools_day", "errors_quarter", 
 """Tables of sums that can be computed again from the calls."""
 KEPT = [*SUMS, "health", "call_headers", "session_headers"]
 ABSURD = 2**53
-"""Number of tokens of a call that is so large that 1025 such calls exceed the largest integer of a column."""
+"""Number of tokens of an absurdly large call: 1025 such calls exceed the largest integer of a column."""
 
 
 def calls():
@@ -68,7 +68,7 @@ def repair(address):
 
 @pytest.fixture(scope="module")
 def template():
-    """Return the name of a database with calls. Tests copy it."""
+    """Return the name of a database with calls. Each test works on a copy of it."""
     address = cluster().address()
     store_calls(address, calls())
     return address.database
@@ -139,7 +139,9 @@ def contents_of_figures(address):
 
 
 def test_a_repair_waits_for_a_gateway_that_writes(database):
-    """Check that a repair waits for the transaction of a gateway that writes calls, and counts these calls."""
+    """Check that if a gateway is writing calls, a repair waits until the gateway's transaction has ended, and counts
+    these calls too.
+    """
     from gateway.store.postgres.writing import CREATE_BATCH, write  # it needs asyncpg
 
     lose(database, *FIGURES)

@@ -1,5 +1,6 @@
-"""Tests of computing some stored values anew from the calls after their rows were lost: counts of tool uses and errors,
-the health of models, and daily sums by agent.
+"""Tests of computing stored values anew from the calls, after the rows with these values were lost.
+
+The values are the counts of tool uses and errors, the health of models, and the daily sums by agent.
 """
 
 import sqlite3
@@ -79,8 +80,8 @@ def test_a_database_that_is_made_anew_counts_them_too(database, tmp_path):
 
 
 def test_counts_of_expired_calls_stay(database):
-    """Check that `rebuild_sums` restores lost counts from the stored calls, and does not lower counts that include
-    calls that have expired.
+    """Check that `rebuild_sums` restores lost counts from the stored calls, and keeps counts that also include expired
+    calls.
     """
     before = texts(database)
     lose(database, "calls WHERE n <= 100", f"tools_quarter WHERE time > {round((NOON + 6600) * 1000)}")

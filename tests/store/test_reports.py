@@ -19,7 +19,9 @@ from tests.helpers.postgres import kept_in_postgres
 from tests.helpers.records import Kept, record
 
 NOW = datetime(2026, 11, 10, 13, 7, tzinfo=UTC).timestamp()
-"""10 November 2026, a few weeks after the clocks changed in Europe, in America and on Lord Howe Island."""
+"""The time at which reports are read: 10 November 2026, a few weeks after the clocks changed in Europe, in America and
+on Lord Howe Island.
+"""
 ZONES = ("UTC", "America/St_Johns", "Asia/Kathmandu", "Australia/Lord_Howe")
 USERS = ("ada@example.com", "bob@example.com", "")
 MODELS = ("opus", "haiku")
@@ -65,7 +67,7 @@ async def reports(filled):
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def filled(request, tmp_path_factory, calls):
-    """Return a function that opens a store with the calls."""
+    """Store the calls. Return a function that opens the store."""
     path = tmp_path_factory.mktemp("reports") / "irisgate.db"
     opening = kept_in_postgres() if request.param == "postgres" else lambda: Kept(path)
 
@@ -213,10 +215,10 @@ async def test_names_of_a_caller_are_those_of_own_calls(reports, calls):
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_shares_cover_each_bucket_once(zone):
-    """Check which stored sums a report adds and subtracts for each of its buckets, such as a day. The sums are those of
-    quarter hours, hours, days and months.
+    """Check how a report composes its buckets, such as days, from stored sums of months, days, hours and quarter hours.
 
-    As a result, each quarter hour of the bucket must count exactly once, and no other quarter hour may count.
+    A bucket adds some sums and subtracts others. In total, each quarter hour of the bucket must count exactly once, and
+    no other quarter hour may count.
     """
     for preset in ("24h", "30d", "90d", "12m", "month"):
         buckets = preset_range(preset, ZoneInfo(zone), NOW).buckets()
@@ -259,10 +261,10 @@ def test_parts_within_a_bucket_cover_it_once():
 
 
 async def test_a_name_that_has_calls_only_beside_the_range_has_no_row(tmp_path):
-    """Check that a caller whose calls are all outside the range of a report is not in the report.
+    """Check that a caller without calls in the range of a report has no row in the report.
 
-    For a month in India, the report reads the sums of the month in UTC, and subtracts the hours that do not belong to
-    the month in India. The result for this caller is zero, and must not become a row.
+    A report about a month in India reads the sums of the UTC month, and subtracts the hours outside the Indian month.
+    For this caller, the difference is zero.
     """
     zone = ZoneInfo("Asia/Kolkata")
     wanted = preset_range("last-month", zone, NOW)

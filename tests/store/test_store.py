@@ -117,7 +117,7 @@ async def test_calls_expire_oldest_first_and_their_sums_stay(store):
 
 
 async def test_a_call_is_read_as_it_was_written(store):
-    """Check that every field of a record is read as it was written. No field has its default value."""
+    """Check that every field of a record is read as it was written. In the record, no field has its default value."""
     written = record(
         id="all",
         served_model="haiku",
@@ -250,8 +250,8 @@ async def test_usage_is_sorted_by_the_bytes_of_names(store):
 
 @pytest.mark.parametrize("name", ["\0", "a\0b", "\ud800", "?", "$1", "'\"", "{}", "\U0001f600"])
 async def test_a_name_with_any_character_is_stored(store, name):
-    """Check that a batch is stored although it has characters that a database may refuse, and that the call is found by
-    its name.
+    """Check that a batch is stored although its names have characters that a database may refuse, and that the call is
+    found by such a name.
     """
     store.put(record(model=name, tools=(name,), agent=name, error_message=name, outcome="failed", error="upstream"))
     await store.flush()

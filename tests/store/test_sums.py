@@ -62,7 +62,7 @@ BATCHES = st.lists(st.lists(CALLS, max_size=10), max_size=5)
 
 
 def counted(condition):
-    """Return the SQL expression for the number of rows that meet a condition."""
+    """Return the SQL expression that counts the rows for which a condition is true."""
     return f"coalesce(sum(CASE WHEN {condition} THEN 1 ELSE 0 END), 0)"
 
 
@@ -72,9 +72,11 @@ SUMMED = ", ".join([
 ])  # fmt: skip
 SUMMED_OF_SESSION = SUMMED.replace("count(*)", "count(*), " + counted("outcome <> 'ok'"))
 DURATION = "milliseconds(duration_ms)"
-"""SQL for a duration, rounded by Python's rule (halves to even) because SQLite rounds halves up."""
+"""SQL for a duration in whole milliseconds. It rounds halves to even, as Python does. SQLite's own function rounds them
+up.
+"""
 OF_A_CALL = "identity, provider, CASE provider WHEN '' THEN '' ELSE model END, agent, api, status, outcome"
-"""SQL columns for the values by which stored sums are grouped. The model is left out for calls that reached no
+"""SQL columns that define a series. Stored sums are grouped by series. The model is empty if a call reached no
 provider.
 """
 OF_AN_AGENT = OF_A_CALL.replace("identity, ", "'', ")
@@ -82,7 +84,7 @@ OF_EVERYBODY = OF_A_CALL.replace("identity, ", "'', ").replace("agent, ", "'', "
 STARTS = {
     "month": "month_of(at)", "day": f"at - at % {DAY}", "hour": f"at - at % {HOUR}", "quarter": f"at - at % {QUARTER}",
 }  # fmt: skip
-"""SQL expressions for the start of a call's unit of time, by the unit, such as an hour."""
+"""SQL expressions for the start of the month, day, hour or quarter hour in which a call began."""
 TABLES = (
     *FIGURE_TABLES, *AGENT_TABLES, *EVERYBODY_TABLES, "tools_quarter", "tools_day", "errors_quarter", "error_kinds", "health",
 )  # fmt: skip
@@ -111,11 +113,11 @@ class InSqlite:
             yield connection
 
     def close(self):
-        """Do nothing: `stored` closes each store after its use."""
+        """Do nothing, because the method `stored` closes each store after its use."""
 
 
 class InPostgres:
-    """Writes batches of calls to a PostgreSQL store, and yields its connection. The tables are emptied before each use."""
+    """Writes batches of calls to an empty PostgreSQL store, and yields the store's connection."""
 
     def examples(self, number):
         # each takes several times as long, and most faults are not the database's
@@ -171,7 +173,7 @@ def database(request):
 
 
 def read(batch):
-    """Return the journal entries of some calls as the store gets them: encoded, and then decoded."""
+    """Encode some calls as journal entries, and decode them again. Return the decoded entries, as the store gets them."""
     return decode([encode(Entry(call=call)) for call in batch])[0]
 
 
@@ -187,9 +189,7 @@ def columns_of(connection, table):
 
 
 def rolled_up(connection, table):
-    """Return the rows of a table of sums. In place of the number of its series, each row has the series' values, such
-    as the caller and the model.
-    """
+    """Return the rows of a table of sums, with the values of a series (caller, model and so on) in place of its number."""
     columns = columns_of(connection, table)
     if "series" not in columns:
         return rows(connection, f"SELECT {', '.join(name for name in columns if name != 'n')} FROM {table}")
@@ -203,8 +203,7 @@ def rolled_up(connection, table):
 def recounted(connection, start, of_a_call=OF_A_CALL):
     """Return the rows that a table of sums must have, computed from the table of calls.
 
-    The table's sums are for units of time, such as hours. `start` is an SQL expression for the beginning of the unit in
-    which a call began.
+    `start` is an SQL expression for the beginning of a row's unit of time, such as an hour.
     """
     figures = f"{SUMMED}, sum({DURATION}), {buckets('duration_ms', 'ok')}, {buckets('first_event_ms', None)}"
     return rows(
@@ -214,8 +213,10 @@ def recounted(connection, start, of_a_call=OF_A_CALL):
 
 
 def buckets(column, outcome):
-    """Return the SQL expressions that compute a histogram of a column. It has the calls with the outcome `outcome`, or
-    all calls with a value if `outcome` is None.
+    """Return the SQL expressions that count calls by the buckets of a histogram of `column`.
+
+    If `outcome` is None, all calls with a value in this column are counted. If not, the calls with this outcome are
+    counted.
     """
     bounds = (-1e300, *BOUNDS, 1e300)
     condition = f"outcome = '{outcome}'" if outcome else f"{column} IS NOT NULL"
@@ -224,8 +225,9 @@ def buckets(column, outcome):
 
 
 def recounted_uses(connection, milliseconds):
-    """Return how often each tool was called, computed from the calls: a row for each unit of time, series (caller,
-    model and so on) and tool. A unit has `milliseconds` milliseconds.
+    """Return how often each tool was used, counted from the calls.
+
+    There is a row for each tool, series (caller, model and so on) and period of `milliseconds` milliseconds.
     """
     return rows(
         connection,
@@ -235,7 +237,10 @@ def recounted_uses(connection, milliseconds):
 
 
 def recounted_errors(connection):
-    """Return the number of errors by time, series (caller, model and so on) and code, counted from the calls."""
+    """Return the numbers of errors, counted from the calls.
+
+    There is a row for each quarter hour, series (caller, model and so on) and error code.
+    """
     return rows(
         connection,
         f"SELECT at - at % {QUARTER}, {OF_A_CALL}, error, count(*) FROM calls WHERE error <> '' AND outcome <> 'ok' "
@@ -264,8 +269,8 @@ def recounted_health(connection):
 
 
 def sessions(connection):
-    """Return the row of each session with its totals and times. Columns that only repeat values of the session's last
-    call are left out.
+    """Return the totals and times of each session. Columns that only repeat values of the session's last call are left
+    out.
     """
     sums = ", ".join(
         ["calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls", "cache_saved"]
@@ -309,10 +314,10 @@ def recounted_tools(connection):
 
 
 def test_all_totals_equal_a_recount_of_the_calls(database):
-    """Check that all stored totals equal a recount: figures, tool uses, errors, health, and sessions with their models
+    """Check that all stored totals equal a recount: usage, tool uses, errors, health, and sessions with their models
     and tools.
 
-    This is one test, because generating the calls takes most of the time.
+    One test checks all of them, because generating the calls takes most of the time.
     """
 
     @database.examples(80)
@@ -363,7 +368,9 @@ def test_batches_that_come_again_change_nothing(database):
 
 
 def test_invented_names_share_one_row_of_sums(database):
-    """Check that invented model names share one row of totals, while each call keeps its own name."""
+    """Check that refused calls of models that do not exist share one row of totals, while each call keeps its model's
+    name.
+    """
     made_up = [
         record(id=str(number), provider="", model=f"made-up-{number}", outcome="refused", cost=None)
         for number in range(100)
@@ -377,7 +384,9 @@ def test_invented_names_share_one_row_of_sums(database):
 
 
 def test_of_calls_with_one_id_only_the_first_counts(database):
-    """Check that of several calls with the same id only the first is counted, within a batch and across batches."""
+    """Check that of several calls with the same id only the first is stored and counted, within a batch and across
+    batches.
+    """
     first, second, other = record(id="a", cost=1), record(id="a", cost=2), record(id="b", cost=4)
     with (
         database.stored([[first, second, other]]) as together,
@@ -389,8 +398,8 @@ def test_of_calls_with_one_id_only_the_first_counts(database):
 
 
 def test_batches_of_all_sizes_need_few_statements():
-    """Check that batches of all sizes use few different statements, because each connection keeps its prepared
-    statements in memory.
+    """Check that batches of many sizes need only few different SQL statements. A connection keeps each prepared
+    statement in memory.
     """
     with closing(sqlite3.connect(":memory:")) as connection:
         migrate(connection, "memory")

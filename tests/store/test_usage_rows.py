@@ -1,5 +1,6 @@
-"""Tests of the rows of usage, grouped by names and times. They equal the rows of a recount of the calls, up to the
-maximum number of rows.
+"""Tests of usage reports. Their rows are grouped by properties of the calls, such as the user, and by day or hour.
+
+The rows equal a recount of the calls, up to the maximum number of rows.
 """
 
 from collections import Counter
@@ -34,8 +35,9 @@ GROUPS = [
 
 
 def recounted(by, chosen):
-    """Return sorted pairs of a row and the number of its calls. A row has a value for each name in `by`: a time ("day"
-    or "hour"), or another property of a call.
+    """Count the calls `chosen` by row. Return sorted pairs of a row and the number of its calls.
+
+    A row is a tuple with one value for each name in `by`. A name is "day", "hour", or another property of a call.
     """
     rows = Counter()
     for call in chosen:

@@ -1,4 +1,6 @@
-"""Tests of the number of active sessions: exact for few, an estimate for many, with constant memory."""
+"""Tests of the number of active sessions. It is exact for few sessions, and an estimate for many. It needs constant
+memory.
+"""
 
 import tracemalloc
 from types import SimpleNamespace

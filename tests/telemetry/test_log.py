@@ -1,4 +1,4 @@
-"""Tests of logs: one JSON object on each line, no secrets, and a blocked output that delays no call."""
+"""Tests of the log: each line is one JSON object, no line has a secret, and a blocked output delays no call."""
 
 import io
 import json

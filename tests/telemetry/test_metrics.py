@@ -1,4 +1,4 @@
-"""Tests of metrics: which metrics a call changes, that labels have few values, and that names follow Prometheus'
+"""Tests of metrics: which metrics a call changes, that a label has few values, and that the names follow Prometheus's
 rules.
 """
 
@@ -105,7 +105,7 @@ def test_a_session_id_of_several_callers_means_several_active_sessions(metrics):
 
 
 def test_metrics_show_the_configuration_streams_and_release(metrics):
-    """Check that the metrics show the state of the configuration, the open streams and the release."""
+    """Check that the metrics show whether the last reload succeeded, the number of open streams, and the release."""
     metrics.config_reloaded(successful=False)
     metrics.open_streams.inc()
     metrics.upstream_auth_failure("bedrock")

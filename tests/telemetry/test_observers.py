@@ -1,4 +1,4 @@
-"""Tests that observers get records in threads of their own, and that no observer can disturb another."""
+"""Tests of observers. Each gets the records in a thread of its own, so that no observer can delay another."""
 
 import threading
 
@@ -12,7 +12,7 @@ from tests.helpers.waiting import eventually
 
 
 class Reported(list):
-    """The reported failures of observers, as pairs of the failure and the id of the call."""
+    """A list of the reported failures of observers. Each item is a pair of the failure and the id of the call."""
 
     def __call__(self, failure, request_id):
         self.append((failure, request_id))

@@ -1,4 +1,6 @@
-"""Tests that a flood of equal events writes one log line. A later line has the number of events since then."""
+"""Tests that a flood of equal events writes only one log line. A line that is written later has the number of the
+events that were left out.
+"""
 
 from types import SimpleNamespace
 

@@ -30,13 +30,13 @@ NAMES = {
 
 @pytest.fixture
 def irisgate_golden():
-    """Replace the fixture `irisgate_golden` by one that reads no command-line option of the pytest plugin."""
+    """Replace the fixture `irisgate_golden`, which would need a command-line option of the pytest plugin."""
     return partial(compare, rewrite=False)
 
 
 @pytest.fixture
 def session(request, tmp_path):
-    """Return the names that the examples use: fixtures, predefined values, and the folder of example plugins."""
+    """Return the namespace in which the examples run: fixtures, predefined values, and the folder of example plugins."""
     fixtures = {name: request.getfixturevalue(name) for name in TOOLS.parts[0].only}
     return {**names_of_a_session(), **fixtures, "tmp_path": tmp_path, "EXAMPLES": ROOT / "plugins" / "examples"}
 

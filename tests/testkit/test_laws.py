@@ -252,7 +252,7 @@ MISTAKES = [
 
 
 def report(folder, plugin, source):
-    """Write the plugin `plugin` with the given source, and all other plugins, to a folder. Return the report on the
+    """Write all plugins to a folder, with `source` as the code of the plugin `plugin`. Return the report about this
     plugin.
     """
     for name, text in {**SOURCES, plugin: source}.items():

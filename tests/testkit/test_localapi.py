@@ -1,4 +1,4 @@
-"""Tests of the simulated tailscaled: answers and refusals of the real tailscaled, over a socket."""
+"""Tests that the simulated tailscaled answers and refuses requests as the real one does, over a socket."""
 
 import asyncio
 import json
@@ -69,7 +69,7 @@ async def test_a_node_is_found_by_each_address_with_any_port_and_by_its_key(sess
 
 
 async def test_a_tagged_node_has_its_tags_and_the_shared_user(session):
-    """Check that a tagged node has its tags, and the user that all tagged nodes share."""
+    """Check that whois returns the tags of a tagged node, and the user `tagged-devices` that all tagged nodes share."""
     reply = await whois(session, addr="100.64.0.8:1")
     assert reply["Node"]["Tags"] == ["tag:ci", "tag:prod"]
     assert reply["UserProfile"]["LoginName"] == "tagged-devices"
@@ -162,10 +162,10 @@ async def test_an_unknown_path_is_not_found_and_every_method_is_taken(session):
 
 
 async def test_an_unknown_address_with_a_port_is_waited_for_under_one_lock(session):
-    """Check that a whois query for an unknown address with a port is answered late, because the address's connection
-    may still be registered.
+    """Check that whois queries for an unknown address with a port are answered late, and one after the other.
 
-    A query without a protocol may mean two, and waits once for each. Several queries wait one after the other.
+    tailscaled waits, because the connection may be registered a moment later. For a query without a protocol, it waits
+    twice.
     """
 
     async def seconds(*queries):

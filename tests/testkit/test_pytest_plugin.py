@@ -1,6 +1,6 @@
 """Tests of the pytest plugin for authors of plugins.
 
-As in another repository, pytest runs in a process of its own, with xdist.
+Each test runs pytest with xdist in another process, as an author does.
 """
 
 import os
@@ -93,8 +93,8 @@ def suite(tmp_path):
 
 
 def run(folder, *options):
-    """Run pytest with this plugin and xdist, and without plugins of installed packages. Return the status and the
-    output.
+    """Run pytest in `folder` with the gateway's pytest plugin and xdist, and with no other installed plugin. Return the
+    status and the output.
     """
     variables = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])

@@ -3,12 +3,14 @@
 `update_prices.py` installs the newest maps, runs this script, and prints what has changed.
 
 Each row names its source. If the two maps disagree, the row also has the reason for the choice and the price in the
-other map. `REASONS` explains the reasons, and is copied into the table. `price_sources.py` reads the maps;
+other map. `REASONS` explains the reasons, and is copied into the table. `price_sources.py` reads the maps.
 `money/prices/rows.py` and `money/prices/table.py` find and use the rows.
 
-A row of the present table that is no longer in any map is kept, because somebody may still call the model. Its member
-`dropped` has the day on which the row was first missing. If only some prices of a row are missing, such as those of a
-tier, they are kept if the other prices are unchanged, and `dropped` also names them.
+Rows that are no longer in any map are kept, because somebody may still call the model. The member `dropped` of such a
+row has the day on which the row was first missing.
+
+If only some prices of a row are missing, such as those of a tier, and its other prices are unchanged, the missing
+prices are kept too. `dropped` then also names them.
 """
 
 from __future__ import annotations
@@ -61,9 +63,9 @@ _REGIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "ca": ("ca-central-1",),
     "us-gov": ("us-gov-west-1", "us-gov-east-1"),
 }
-"""Maps each group of Bedrock's regions, such as `us`, to regions. The groups are for models without inference profiles.
+"""Maps each geographic prefix of Bedrock's model ids, such as `us`, to AWS regions.
 
-The price of a group is the price in the first of its regions for which a price is known.
+If a model's price is known only for regions, the price for the prefix is that of the first region with a price.
 """
 _FINEST: Final = Decimal("1e-9")
 """The smallest difference between prices that the table can express, in USD for 1M tokens. Prices are rounded to a
@@ -148,11 +150,10 @@ def collected(today: date) -> dict[Key, Row]:
 
 
 def _completed(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
-    """Yield completed rows of models that a price map lists twice: by the id with its version, and by the id without it
-    (`_VERSION`).
+    """Complete the prices of models that a price map lists twice: with a version at the end of the id, and without one.
 
-    If one of the two rows lacks prices that the other one has, it is yielded with these prices added. Nothing is
-    yielded for two rows with contradictory prices.
+    If one of the two rows lacks prices that the other row has, yield its key and the row with these prices added. Skip
+    rows with contradictory prices.
     """
     for where, row in rows.items():
         short = replace(where, model=_VERSION.sub("", where.model))
@@ -165,7 +166,7 @@ def _completed(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
 
 
 def present() -> dict[Key, Row]:
-    """Return the rows of the table in this repository, before it is rebuilt."""
+    """Return the rows of the price table in this repository, before the table is rebuilt."""
     entries: list[dict[str, Any]] = json.loads(TABLE.read_text("utf-8"))["rows"]
     return {
         Key(entry["book"], entry["model"], entry.get("geo", ""), entry.get("from", "")): _parse(entry)
@@ -185,11 +186,11 @@ def _parse(entry: Mapping[str, Any]) -> Row:
 def _kept(
     before: Mapping[Key, Row], latest: Mapping[Key, Row], rows: Mapping[Key, Row], today: date
 ) -> Iterator[tuple[Key, Row]]:
-    """Yield the rows to keep although the price maps no longer list them, or no longer list all of their prices.
+    """Yield old rows, and rows with old prices, that the price maps no longer list.
 
-    `before` are the rows of the table before it is rebuilt. `rows` are all rows from the maps, and `latest` are those
-    for the new table. A missing row is kept only if the maps have no row of the same model for any day. Otherwise an
-    old row could hide a later price of the model.
+    `before` are the rows of the table before it is rebuilt. `latest` are the rows of the new table so far, and `rows`
+    are all rows of the maps. An old row is kept only if the maps have no row of the same model for any day. Otherwise
+    the old row could hide a later price of the model.
     """
     living = {(where.book, where.model, where.geo) for where in (*latest, *rows)}
     for where, old in before.items():
@@ -203,10 +204,10 @@ def _kept(
 
 
 def _dates(where: Key, history: History, source: str) -> dict[Key, Row]:
-    """Return the rows of a model for prices with a first day (`Key.since`): one for each past or future price.
+    """Return the rows of a model whose prices have a first day (`Key.since`): past prices and future prices.
 
-    If today's price also has a first day, the result has a row for this day too. It has no prices, and `_with_dates`
-    puts the row with today's prices in its place.
+    If today's price has a first day too, the result also has an empty row for it. `_with_dates` replaces this row by
+    the row with today's prices.
     """
     dates = {
         replace(where, since=since): replace(row, source=source, why="history") for since, row in history.others.items()
@@ -225,11 +226,10 @@ def _with_dates(rows: Mapping[Key, Row], dated: Mapping[Key, Row]) -> dict[Key, 
 
 
 def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tuple[Key, Row]]:
-    """Yield the table's rows (key, row) for ids that name a region or the Mantle endpoint. `regional` maps (key, region
-    or endpoint) to rows of a price map.
+    """Yield rows of the table from the rows for single AWS regions or for the Mantle endpoint.
 
-    For a region, the yielded key has the group of the region (`_REGIONS`) as its `geo`, such as `us` for `us-east-1`.
-    `source` is the name of the price map.
+    `regional` maps (key, region or endpoint) to a row of the price map `source`. The price of a region becomes the
+    price of the region's geographic prefix (`_REGIONS`): `us` for `us-east-1`.
     """
     for (where, place), row in regional.items():
         if place == "mantle":
@@ -244,8 +244,8 @@ def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tu
 def _in_region(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
     """Yield corrected rows for Bedrock ids without a prefix such as `us.` or `global.`.
 
-    Such an id is served in a single region. Its price is that of the `us.` id, which is higher than that of the
-    `global.` id. A row is corrected if it has the price of the `global.` id.
+    Such an id is served in a single region, and costs as much as the `us.` id. If the price map has the lower price of
+    the `global.` id for it, the row is corrected.
     """
     for where, row in rows.items():
         listed, us = (rows.get(replace(where, geo=geo)) for geo in ("global", "us"))
@@ -291,9 +291,10 @@ def _repeats(where: Key, row: Row, rows: Mapping[Key, Row], dated: Mapping[Key, 
 
 
 def _lost(old: Row, row: Row) -> set[Kind]:
-    """Return the kinds of price that the row `old` has and `row` does not have any more.
+    """Return the kinds of price that the old row has and the new row (`row`) lacks.
 
-    A price for long prompts is not lost if one price for all lengths replaces it.
+    A price for long prompts does not count as lost if the new row has one price of this tier for prompts of all
+    lengths.
     """
     tiers = {kind.tier for kind in row.prices}
     return {kind for kind in old.prices.keys() - row.prices.keys() if not kind.above or kind.tier not in tiers}

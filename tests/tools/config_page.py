@@ -63,8 +63,8 @@ OPTIONS: Final = "providers.NAME.options"
 `providers.NAME.options.openai_chat` has those of the flag `openai_chat`.
 """
 _STEPS: Final = {"one": "", "list": "[]", "map": ".NAME", "lists": '."{}"[]'}
-"""Maps `Holds.how` to a text. This text is appended to a key's path to get the path of the sections in the key's value.
-For a list of sections, it is `[]`.
+"""Suffixes that turn a key's path into the path of the sections in its value, by `Holds.how`. For a list of sections,
+the suffix is `[]`.
 """
 
 
@@ -84,7 +84,7 @@ def page() -> str:
 
 
 def _sections(section: type[Section], path: str, written: dict[type[Section], str]) -> Iterator[str]:
-    """Yield the lines of a section and of all sections inside it, each section once."""
+    """Yield the page's lines about a section, and about all sections in it. A section type is described only once."""
     written[section] = path
     if path or section is RootSection:
         yield from (f"### `{path}`" if path else "## The document", "")
@@ -143,7 +143,7 @@ def _entry(key: str, description: str, made: dict[str, Any], missing: str, note:
 
 
 def _kind(made: dict[str, Any]) -> str:
-    """Return the type of a value in words."""
+    """Return the type of a value, such as "list of strings", from the value's JSON schema."""
     if "enum" in made:
         return "one of " + ", ".join(f"`{json.dumps(value)}`" for value in made["enum"] if value != "")
     if "anyOf" in made:

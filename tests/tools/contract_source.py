@@ -31,7 +31,7 @@ class Name:
     value: str = ""
     """The value of a constant, or the default of a field."""
     owner: str = ""
-    """The class that has the name. It is "" for a name of the module."""
+    """The name of the class if this is a member of a class, else ""."""
     bases: tuple[str, ...] = ()
     members: tuple[Name, ...] = ()
 
@@ -72,7 +72,10 @@ def public_names(module: str) -> tuple[Name, ...]:
 
 
 def _with_inherited(name: Name, homes: Mapping[str, str | None]) -> Name:
-    """Return a class with the members that it inherits. `homes` has the module of each imported name."""
+    """Return a class with the members that it inherits from imported classes.
+
+    `homes` maps each imported name to its module.
+    """
     inherited = [
         replace(member, owner=name.name)
         for base in name.bases
@@ -137,7 +140,7 @@ def _function(node: ast.FunctionDef | ast.AsyncFunctionDef, owner: str) -> Name 
 
 
 def call(name: str, arguments: Sequence[str]) -> str:
-    """Return a name with its arguments, on one line or on several."""
+    """Return the text of a call. If it is longer than `WIDTH`, each argument is on a line of its own."""
     line = f"{name}({', '.join(arguments)})"
     return line if len(line) <= WIDTH else "\n".join([f"{name}(", *(f"    {each}," for each in arguments), ")"])
 

@@ -1,10 +1,11 @@
 """Finds out what each conversion does with each feature of a client's dialect, for the table of
 `deploy/compatibility.md`.
 
-Each feature is tried by two requests, one without and one with the feature. If the conversion reports a loss for the
-second request, the feature is dropped. If the two upstream requests differ, the feature is carried (it reaches the
-provider). If both happen, the feature is partly carried. The model always supports the feature, so that only the
-conversion is judged. The registry lists the conversions.
+Each feature is tried with two requests, one without the feature and one with it. The model always supports the feature.
+
+- If the conversion reports a loss for the second request, the feature is dropped.
+- If the two upstream requests differ, the feature is carried: it reaches the provider.
+- If both are the case, the feature is partly carried.
 """
 
 from collections import defaultdict
@@ -31,8 +32,8 @@ ABLE = {
     "anthropic_messages": {"mid_system": True},
     "bedrock_converse": {"mid_system": True},
 }
-"""Changes to the capabilities of the models in `helpers/conversion.py`, by upstream dialect. With them, the models
-support every feature.
+"""Capabilities that are added to the models of `helpers/conversion.py`, by upstream dialect, so that the models support
+every feature.
 """
 NONE, CARRIED, PART, DROPPED, REFUSED = "–", "carried", "in part", "dropped", "refused"
 

@@ -30,7 +30,9 @@ def write_project(folder):
 
 
 def install_without_build(site):
-    """Install the package into a folder from which Python imports modules, without a build or an installer."""
+    """Write the package and its metadata into a folder on Python's path. This takes the place of a build and an
+    installation.
+    """
     write_project(site)
     project = tomllib.loads((site / "pyproject.toml").read_text())["project"]
     modules = [file.name for file in site.glob("*.py")]

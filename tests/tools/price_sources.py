@@ -83,9 +83,7 @@ _BOOKS: Final[Mapping[str, str]] = {
 """The name of the gateway's price list (`Key.book`), by the first word of LiteLLM's name for the provider."""
 _PREFIX: Final = re.compile(r"^(bedrock(_mantle)?|gemini|vertex_ai|azure(_ai)?|vercel_ai_gateway)/")
 _ZONE: Final = re.compile(r"^(eu|us|us-gov|apac|global|global-standard)/")
-"""Matches the data zone at the beginning of an Azure id, such as `eu/`. An id without a data zone is treated like one
-with `global/`.
-"""
+"""Matches the data zone at the beginning of an Azure id, such as `eu/`. An id without a data zone counts as global."""
 
 
 @dataclass(frozen=True, order=True)

@@ -29,7 +29,7 @@ class Part:
     It is "" unless other modules have classes of the same names.
     """
     imported: str = ""
-    """The module from which plugins import the names, if it is not `module` itself."""
+    """The module from which plugins import the names. It is "" if this is `module`."""
 
 
 @dataclass(frozen=True, slots=True)

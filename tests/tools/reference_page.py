@@ -27,10 +27,11 @@ PAGE: Final = Path(__file__).resolve().parents[2] / "plugins" / "reference.md"
 SHOWN: Final = 60
 """Maximum number of characters of a constant's value that is shown."""
 KINDS: Final = {"Flag": FLAG, "Translator": TRANSLATOR, "FilterModule": FILTER, "Observer": OBSERVER}
-"""The kind of plugin whose members a protocol describes, by the name of the protocol."""
+"""Maps the name of a protocol (class) to the kind of plugin whose members it describes."""
 _HOOKS: Final = {"Flag": "", "Observer": "", "Filter": "filter.", "Meter": "meter.", "Encoder": "encoder."}
-"""Finds the hooks that must not raise an error: maps the protocol (class) that declares a hook to the prefix of the
-hook's name in `NEVER_REFUSES`.
+"""Prefixes of hooks' names in `NEVER_REFUSES`, by the protocol (class) that declares the hook.
+
+`NEVER_REFUSES` has the hooks that must not raise an error.
 """
 
 
@@ -98,8 +99,8 @@ def _types() -> frozenset[str]:
 def _links(name: Name, part: Part) -> list[str]:
     """Return links to the entries of the types in a signature.
 
-    For each type, the page's titles are searched first for its name with the prefix of this part, then with `framing.`,
-    and then without a prefix.
+    Titles of entries may have a prefix. For each type, the title with the prefix of this part is tried first, then the
+    one with `framing.`, and then the one without a prefix.
     """
     words = dict.fromkeys(re.findall(r"[\w.]+", name.signature.replace("...", "")))
     ways = ((f"{part.prefix}.{word}", f"framing.{word}", word) for word in words if word != name.name)
@@ -127,7 +128,7 @@ def _chapter(chapter: Chapter) -> Iterator[str]:
 
 
 def _entry(name: Name, part: Part, level: str = "####") -> Iterator[str]:
-    """Yield the entry of a class or of a function, with the entries of a class's methods."""
+    """Yield the page's lines about a function, or about a class and its members."""
     title = title_of(name, part)
     yield from (f"{level} {title}", "", "```python", name.signature, "```", "")
     yield from _notes(name, part)
@@ -148,8 +149,8 @@ def _is_hook(name: Name) -> bool:
 
 
 def _as_value(name: Name) -> Name:
-    """Return an attribute in a form in which `_entry` can show it: as a function whose signature is the attribute's
-    name and type.
+    """Return an attribute as a function, because `_entry` shows only functions and classes. The signature is the
+    attribute's name and type.
     """
     return Name("function", name.name, f"{name.name}: {name.signature}", name.doc, owner=name.owner)
 

@@ -1,4 +1,4 @@
-"""Tests that glibc takes the allocator's settings, and that memory is returned after a peak."""
+"""Tests that the settings for glibc's memory allocator have an effect, and that memory is returned after a peak."""
 
 import asyncio
 import ctypes

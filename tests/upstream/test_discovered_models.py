@@ -1,5 +1,5 @@
-"""Tests of the models that providers have listed: changes between two lists, their use in the configuration, and the
-file that stores them.
+"""Tests of the lists of models that providers return: changes between two lists, the use of a list in the
+configuration, and the file that stores the lists.
 """
 
 from dataclasses import replace

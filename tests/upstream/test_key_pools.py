@@ -1,6 +1,4 @@
-"""Tests of the choice among several keys of a provider, under any order of calls, throttled replies and
-refused keys.
-"""
+"""Tests of choosing one of a provider's keys for a call. Calls, throttled replies and refused keys come in any order."""
 
 from dataclasses import replace
 
@@ -153,7 +151,7 @@ def test_a_key_with_another_value_is_another_key(keys):
 
 
 class KeysMachine(RuleBasedStateMachine):
-    """A pool of keys, in which calls begin and end, and keys are throttled and refused, in any order."""
+    """A pool of keys, used in any order: calls begin and end, and keys are throttled and refused."""
 
     def __init__(self):
         super().__init__()
@@ -210,10 +208,7 @@ TestKeys = KeysMachine.TestCase
 
 
 def successor(pool):
-    """Return the key pools in the process that replaces the gateway, after it has taken over the state of `pool`.
-
-    Its clock shows another time.
-    """
+    """Return the key pools of a new process that has taken over the state of `pool`. Its clock shows another time."""
     other = Pool()
     other.now = 5.0
     sent = msgspec.json.encode(pool.pools.remembered())

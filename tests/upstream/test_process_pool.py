@@ -35,7 +35,7 @@ from tests.helpers.waiting import eventually_without_a_loop
 REGISTRY = discover_own()
 LARGE = 10_000_000
 MOST_UNITS = 13
-"""Maximum CPU time for which the work on a large body may block the event loop, in units of `cpu_time`."""
+"""Maximum CPU time for which a large body may block the event loop, in units of `cpu_time`."""
 BODIES = {
     "openai_chat": {"model": "m", "unknown_member": 1, "messages": [{"role": "user", "content": "hello"}]},
     "openai_responses": {"model": "m", "input": "hello"},

@@ -23,8 +23,8 @@ LOCAL = ("127.0.0.1", 1234)
 
 
 class Peer:
-    """A simulated connection. It is idle by default. It may have a part of a head (`head`), or a call in flight
-    (`call`).
+    """A simulated connection, which is idle by default. With `head`, a part of a request's head has arrived. With
+    `call`, a call is in flight.
     """
 
     def __init__(self, *, head=False, call=False):
@@ -58,9 +58,7 @@ class Counted:
         return peer
 
     def sweep(self, now):
-        """Set the clock, and close the connections that are idle for too long, as the timer does in a gateway. The
-        running timer is cancelled.
-        """
+        """Set the clock, and close the connections that have been idle for too long. In a gateway, a timer does this."""
         self.connections._sweep_timer.cancel()
         self.now = now
         self.connections._sweep()
@@ -68,7 +66,7 @@ class Counted:
 
 @pytest.fixture
 async def counted(monkeypatch):
-    """Yield a function that makes `Counted`, whose timers are stopped at the end."""
+    """Yield a function that makes a `Counted`. At the end, the timers of all of them are cancelled."""
     made = []
 
     def make(**limits):
@@ -100,7 +98,7 @@ async def test_the_connection_that_is_idle_for_longest_is_closed(counted):
 
 
 async def test_the_end_of_a_second_request_is_the_beginning_of_being_idle(counted):
-    """Check that after a further request, a connection counts as idle from the end of this request."""
+    """Check that a connection that has served a further request counts as idle from the end of this request."""
     these = counted()
     first, second = these.admitted(), these.admitted()
     these.now = 1.0

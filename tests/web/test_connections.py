@@ -39,7 +39,7 @@ async def opened(running, first=b""):
 
 
 def answers_with(running, handler):
-    """Make the function `handler` answer all requests over new connections."""
+    """Let the function `handler` answer the requests of all new connections."""
     runner, *_ = running.running.sites._served
     runner.server.request_handler = handler
 
@@ -49,7 +49,7 @@ async def long_reply(_request):
 
 
 async def call_in_flight(running):
-    """Return a connection on which the gateway waits for the 5 bytes of a request's body."""
+    """Send the head of a call, and return the connection. The gateway is then waiting for a body of 5 bytes."""
     head = b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
     raw = await opened(running, head)
     assert await raw.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -130,9 +130,10 @@ async def test_the_connection_that_is_idle_for_longest_makes_room(tmp_path, bedr
 
 
 async def test_a_connection_that_makes_room_is_closed_at_once(tmp_path, bedrock_sim):
-    """Check that a connection that is closed to make room is closed at once, even if its client has unread bytes.
+    """Check that a connection that must make room for a new one is closed at once, even if its client has not read the
+    whole reply.
 
-    The gateway does not wait until the client reads these bytes, because they take memory.
+    The gateway does not wait for the client, because the unread bytes take memory.
     """
     size, small = 30_000, 4096
 
@@ -246,7 +247,9 @@ async def test_the_rest_of_a_refused_body_is_no_late_head(tmp_path, bedrock_sim)
 
 
 async def test_a_sweep_looks_once_at_a_connection_with_half_a_head(monkeypatch):
-    """Check that one sweep examines each connection only once, even if `idle_seconds` is very short."""
+    """Check that one sweep (a check for idle connections) examines each connection only once, even if `idle_seconds` is
+    very short.
+    """
     now, looks = [0.0], []
 
     class HalfAHead:
@@ -328,7 +331,7 @@ async def test_a_request_on_which_the_gateway_fails_gets_a_page(tmp_path, bedroc
 
 
 def a_part_and(error):
-    """Return a handler that writes a part of a reply, and then raises an error."""
+    """Return a handler that writes the beginning of a reply, and then raises `error`."""
 
     async def handler(request):
         response = web.StreamResponse()
@@ -395,7 +398,7 @@ async def test_a_connection_that_the_gateway_lost_elsewhere_is_a_fault(tmp_path,
 
 
 async def test_aiohttp_logs_no_requests(tmp_path, bedrock_sim, caplog):
-    """Check that the log of aiohttp, which has paths and queries, stays empty also where its level is `INFO`."""
+    """Check that aiohttp logs no requests, even at its log level `INFO`. Its lines would show paths and queries."""
     caplog.set_level("INFO", "aiohttp")
     async with gated(tmp_path, bedrock_sim) as running:
         assert (await (await opened(running)).ask("/healthz?key=secret"))[0] == 200

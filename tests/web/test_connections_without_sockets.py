@@ -1,6 +1,6 @@
 """Tests of single connections without sockets: their deadlines in seconds, their limits in bytes, and how they end.
 
-The transport is a fake, and a test decides how much time passes. So nothing here waits.
+The transport is a fake, and a test decides how much time passes. So the tests do not wait.
 """
 
 import asyncio
@@ -20,9 +20,7 @@ from tests.helpers.fake_transport import GET, PEER, Transport, hello, opening, s
 POST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 HEAD_SECONDS, IDLE_SECONDS, UNREAD_SECONDS, CLOSE_SECONDS = 15, 75, 120, 5
-"""The deadlines of a gateway without settings of its own. They are repeated here as numbers, so that a test fails if
-one changes.
-"""
+"""A gateway's default deadlines. They are repeated here as numbers, so that a test fails if one changes."""
 MEBIBYTE = 1024 * 1024
 
 
@@ -50,10 +48,10 @@ async def test_half_a_head_gets_its_reply_at_its_deadline(opened):
 
 
 async def test_half_a_head_with_the_end_of_a_handshake_has_a_deadline(opened):
-    """Check that an incomplete head is answered with 408 at its deadline if no more bytes follow.
+    """Check that an incomplete head is answered with 408 at its deadline, even if its bytes arrive together with the
+    connection.
 
-    The bytes of the head arrive in the same iteration of the event loop as the connection, as if they followed a TLS
-    handshake or a PROXY header in the same packet.
+    This happens if they follow a TLS handshake or a PROXY header in the same packet.
     """
     one = opened()
     await one.receives(GET[:10])
@@ -70,7 +68,9 @@ async def test_half_a_head_with_the_end_of_a_handshake_makes_room(opened):
 
 
 async def test_the_rest_of_a_body_that_nobody_reads_keeps_no_connection_open(opened):
-    """Check that a connection is idle after the rest of a refused request's body has come."""
+    """Check a request that was answered before its whole body had come. When the rest of the body has come, the
+    connection is idle, and is closed after `IDLE_SECONDS`.
+    """
     one = opened()
     await one.receives(POST + b"12")
     assert status_of(one.read()) == 200
@@ -376,7 +376,9 @@ async def test_a_reply_keeps_its_connection_open(opened):
 
 
 class Reads:
-    """A handler that reads the body of each request. It stores the results."""
+    """A handler that reads the body of each request. The list `results` has the bodies, and "malformed" for a malformed
+    one.
+    """
 
     def __init__(self):
         self.results = []
@@ -392,18 +394,18 @@ class Reads:
 
 
 def chunk(size):
-    """Return one chunk with one byte of content, without its last two bytes. It has `size` bytes on the wire."""
+    """Return `size` bytes: a chunk with one byte of content and a long extension, without the chunk's final CR LF."""
     return b"1;" + b"x" * (size - 5) + b"\r\n "
 
 
 MOST_FRAMING = 64 * 1024 + 8
-"""Maximum number of bytes that may arrive for a chunked body with one byte of content. All other bytes are framing."""
+"""Maximum number of bytes on the wire for a chunked body with one byte of content. The other bytes are framing, such as
+chunk sizes.
+"""
 
 
 async def test_framing_has_a_limit_for_each_body(opened):
-    """Check that the limit for framing applies to each body separately: two bodies on one connection may both have the
-    maximum.
-    """
+    """Check that each of two bodies on one connection may have the maximum number of bytes of framing."""
     handler = Reads()
     one = opened(handler)
     for _ in range(2):
@@ -495,9 +497,8 @@ async def test_a_write_fails_with_the_reason_for_the_end_of_the_connection(opene
 
 
 def test_the_default_limits_of_connections(monkeypatch):
-    """Check the default maximum number of client connections. Of the process's descriptors, 200 are kept free.
-
-    Half of the others may be client connections, but at most 20,000.
+    """Check the default maximum number of client connections: half of the process's file descriptors after the first
+    200, at least 1 and at most 20,000.
     """
     for descriptors, most in ((1025, 412), (1026, 413), (1_000_000, 20_000), (202, 1), (201, 1), (100, 1)):
         monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _, soft=descriptors: (soft, 2_000_000))

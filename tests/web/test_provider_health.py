@@ -1,6 +1,4 @@
-"""Tests of showing the health of providers to people: in words, by `irisgate providers`, the API, the page and
-/readyz.
-"""
+"""Tests of how the health of providers is shown: by `irisgate providers`, the API, the page and /readyz."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ USER_OF_UP = [{"src": ["*"], "app": {CAP: [{"role": "user"}, {"models": "up/**"}
 
 
 def two(sim: BedrockSim) -> dict[str, Any]:
-    """Return two providers of the same model. The preferred one cannot be reached."""
+    """Return the configuration of two providers of one model. The preferred provider cannot be reached."""
     return {"down": bedrock(NOWHERE, preference=1, models=[HAIKU]), "up": bedrock(sim.url, models=[HAIKU])}
 
 

@@ -155,8 +155,8 @@ async def identifying(state, upstream, *modes):
 
 
 async def replied(ready):
-    """Return the status and the body of the reply of /readyz. No HTTP request is sent, because some listeners would
-    refuse it.
+    """Return the status and the JSON of the reply to /readyz. The reply is made without an HTTP request, which some of
+    the tests' listeners would refuse.
     """
     reply = await ready.reply()
     return reply.status, json.loads(reply.body)

@@ -16,7 +16,7 @@ UPGRADE = GET.replace(b"\r\n\r\n", b"\r\nConnection: upgrade\r\nUpgrade: websock
 
 
 def replying(body=b"{}", go=None, **fields):
-    """Return a request handler that returns a `Reply`. If the event `go` is given, the handler first waits for it."""
+    """Return a request handler that returns a `Reply`. If `go` is given, the handler first waits for this event."""
 
     async def handler(_request):
         if go is not None:

@@ -57,10 +57,10 @@ async def dripped(raw, data):
 
 
 async def calls(running, stop):
-    """Make calls one after the other until `stop` is set. Each call must succeed.
+    """Make calls one after the other until `stop` is set, and check that each succeeds.
 
-    Each call uses a new connection. A connection that is used again could have been closed as idle if the test's
-    process had stood still for half a second.
+    Each call has a new connection. An open connection could have been closed as idle while a busy machine stopped the
+    test.
     """
     while not stop.is_set():
         assert (await running.post("/v1/chat/completions", CHAT, headers={"Connection": "close"})).status == 200
@@ -136,7 +136,9 @@ async def test_a_client_that_reads_a_long_reply_slowly_keeps_its_connection(monk
 
 
 async def test_five_thousand_connections_leave_a_small_process_alive(tmp_path, bedrock_sim):
-    """Check that a gateway with 1,024 descriptors survives 5,000 connections that send nothing."""
+    """Check that a gateway that may open 1,024 file descriptors serves calls in spite of 5,000 connections that send
+    nothing.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 6000:
         pytest.skip("this process may not open 5,000 connections")

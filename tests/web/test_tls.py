@@ -73,7 +73,7 @@ async def opened(gw, first=b""):
 
 
 async def ended(raw):
-    """Wait until the gateway closes a connection."""
+    """Read until the gateway closes the connection."""
     with suppress(ConnectionError):
         await raw.reader.read()
 

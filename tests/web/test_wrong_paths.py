@@ -143,7 +143,9 @@ async def test_an_endless_path_is_repeated_in_part(gw):
 
 @pytest.mark.parametrize("path", ["/bedrock/v1/chat/completions", "/nothing/here"])
 async def test_a_wrong_path_is_a_line_of_the_log(gw, path):
-    """Check that a call of a wrong path is logged with path, caller and request id, because it has no record."""
+    """Check that a request to a wrong path is logged with the path, the caller and the request id. The store has no
+    record of it.
+    """
     async with gw.session.get(gw.url + path) as reply:
         assert reply.status == 404
         request_id = reply.headers["x-request-id"]

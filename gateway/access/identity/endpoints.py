@@ -1,7 +1,7 @@
 """The names of listening sockets, such as `127.0.0.1:8080`.
 
-A connection's local address gives the name of the socket that accepted the connection. This name identifies the
-listener. `process/sockets.py` opens the sockets.
+The local address of a connection gives the name of the socket that accepted the connection. By this name, the gateway
+finds the listener's configuration. `process/sockets.py` opens the sockets.
 """
 
 from __future__ import annotations

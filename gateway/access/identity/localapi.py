@@ -76,8 +76,8 @@ class LocalApi:
     async def whois(self, host: str, port: int, service: str = "") -> WhoIs | None:
         """Return the identity behind an address on the tailnet, or None if nobody has the address.
 
-        The identity has the grants for the Tailscale service `service`, or for this node if `service` is "". Raises
-        `LocalApiFailed` for a missing or invalid reply.
+        The identity includes the capabilities that the tailnet policy grants for the Tailscale service `service`. If
+        `service` is "", it includes those for this node. Raises `LocalApiFailed` for a missing or invalid reply.
         """
         query = {"addr": address(host, port), "proto": "tcp"} | ({"svc_name": service} if service else {})
         status, body = await self._get(_WHOIS, query)

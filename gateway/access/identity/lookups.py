@@ -118,11 +118,10 @@ class Lookups:
         return self._userspace
 
     async def fault(self, *, is_needed: bool) -> str:
-        """Return why tailscaled cannot identify callers at the moment, or "" if it can or need not.
+        """Return why tailscaled cannot identify callers at the moment. Return "" if tailscaled can, or is not needed.
 
         `is_needed` is true for a listener whose callers are always identified by tailscaled. Any other listener needs
-        tailscaled only if tailscaled has no network device. Then nodes of the tailnet connect from 127.0.0.1, as local
-        callers do.
+        tailscaled only if tailscaled has no network device.
         """
         try:
             async with asyncio.timeout(STATUS_SECONDS):

@@ -1,12 +1,12 @@
 """The mode `loopback`: every caller has the login `(loopback)`. Only this machine can connect to 127.0.0.1 and ::1.
 
-Two kinds of callers on other machines can still reach such a listener. The gateway refuses them:
+Callers on other machines can reach such a listener only in two ways. The gateway refuses them:
 
-- Callers behind a proxy on this machine, such as `tailscale serve`. The gateway recognizes them by headers that proxies
-  add, such as `x-forwarded-for`. It cannot recognize a proxy that adds none.
-- Nodes of the tailnet. If tailscaled has no network device, their connections come from tailscaled at 127.0.0.1
-  (tailscale.com/kb/1112). So the gateway asks tailscaled for the identity behind each new connection. It cannot ask a
-  tailscaled whose socket it does not know.
+- A proxy on this machine, such as `tailscale serve`, may forward their requests. The gateway recognizes a proxy by the
+  headers that it adds, such as `x-forwarded-for`. A proxy that adds no header is not recognized.
+- If tailscaled has no network device, connections from the tailnet come from tailscaled at 127.0.0.1
+  (tailscale.com/kb/1112). So the gateway asks each tailscaled whose socket it knows for the identity behind each new
+  connection.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Loopback:
         return LOOPBACK
 
     async def _refuse_tailnet(self, host: str, port: int) -> None:
-        """Raise `Refused` if a tailscaled with userspace networking forwarded this connection from the tailnet.
+        """Raise `Refused` if a tailscaled without a network device forwarded this connection from the tailnet.
 
-        Also raise `Refused` if a tailscaled does not reply, because this tailscaled may have forwarded the connection.
+        Also raise `Refused` if a tailscaled does not reply, because that tailscaled may have forwarded the connection.
         """
         for daemon in tuple(self._daemons()):
             try:

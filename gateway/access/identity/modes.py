@@ -1,7 +1,7 @@
 """The listeners of the process, and the mode by which each listener identifies its callers.
 
-A connection's listener is found by the connection's local address, which is the gateway's own. Only the configuration
-sets a listener's mode. The mode is the same whether tailscaled runs or not.
+The listener of a connection is found by the address at which the gateway accepted the connection. A listener's mode is
+set only by the configuration. For example, the mode does not change if tailscaled is not running.
 """
 
 from __future__ import annotations
@@ -93,19 +93,20 @@ class Modes:
     ) -> Callable[[], asyncio.BaseProtocol]:
         """Return a factory of asyncio protocols for new connections of a listener.
 
-        In every mode except `proxy-protocol`, this is `server`, the factory of the HTTP protocol. In the mode
-        `proxy-protocol`, a `Handover` first reads the PROXY header. Until it has read the header, the connection counts
-        in `room`, the limit on connections.
+        Usually this is `server`, the factory of the HTTP protocol. In the mode `proxy-protocol`, the result is a
+        factory of `Handover` objects, which first read the PROXY header and then use `server`. `room` limits the number
+        of connections. A connection counts there until its PROXY header is read.
         """
         if listener.identity != "proxy-protocol":
             return server
         return lambda: Handover(server, self._sources, listener.proxies, self._proxy_refusals, room)
 
     def client(self, transport: asyncio.BaseTransport) -> Any:
-        """Return the client's address, for the limit on connections per address, or "" if this limit does not apply.
+        """Return the client's address, for the limit on connections per address. Return "" if this limit does not
+        apply.
 
-        In mode `proxy-protocol`, the address is from the PROXY header. The limit does not apply to connections of
-        `tailscale serve`, because they all come from the same address.
+        In mode `proxy-protocol`, the address is from the PROXY header. The limit does not apply in mode
+        `serve-headers`, because all connections come from `tailscale serve`.
         """
         return "" if self.is_served(transport.get_extra_info("sockname")) else self._sources.peer(transport)
 
@@ -127,17 +128,16 @@ class Modes:
     def forwarded(self, connection: object, origin: Origin) -> None:
         """Store the client's address from the PROXY header, for a connection that another process has passed on.
 
-        `origin` has this address. `connection` is the object that stands for the connection in this process. The
-        addresses of its two ends must be those of `origin`.
+        `origin` has this address. `connection` is the object that represents the connection in this process. It must
+        report the same two end addresses as `origin`.
         """
         if origin.has_source:
             self._sources.note(connection, origin.source)
 
     async def machines(self) -> list[Identity]:
-        """Return this machine's own identities: one for each listener in mode `whois`.
+        """Return this machine's own identities, without duplicates: one for each listener in mode `whois`.
 
-        There is no identity from a listener that cannot identify this machine, for example because its tailscaled does
-        not reply.
+        A listener that cannot identify this machine is left out, for example if its tailscaled does not reply.
         """
         identities: list[Identity] = []
         for _, mode in self._by_endpoint.values():

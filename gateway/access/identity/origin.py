@@ -17,12 +17,12 @@ class Origin(msgspec.Struct, frozen=True):
     id: str
     """A random text that no other connection has."""
     peer: Address
-    """The address of the client's end."""
+    """The address of the client's end of the connection. For a forwarded connection, this is the proxy's address."""
     local: Address
     """The address of the gateway's end. It tells to which listener the client has connected."""
     has_source: bool = False
     """Whether the connection began with a PROXY header."""
     source: tuple[str, int] | None = None
-    """The client's address in the PROXY header. It is None if the header has none."""
+    """The client's address and port in the PROXY header. None if there is no header, or no address in the header."""
     secure: bool = False
     """Whether the connection uses TLS."""

@@ -22,8 +22,11 @@ sends more."""
 _LINE: Final = re.compile(rb"PROXY (TCP4|TCP6) (\S+) (\S+) ([0-9]{1,5}) ([0-9]{1,5})\r\n")
 _UNKNOWN: Final = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n")
 _FAMILIES: Final = {0x11: ("!4s4sHH", 12), 0x21: ("!16s16sHH", 36)}
-"""The `struct` format and the length in bytes of a header's addresses, for TCP over IPv4 and TCP over IPv6. The key is
-the header's byte for address family and protocol. Addresses of other families are ignored."""
+"""The `struct` format and the length in bytes of the addresses in a version 2 header, for TCP over IPv4 and TCP over
+IPv6.
+
+The key is the byte of the header that names address family and protocol. Addresses of other families are ignored.
+"""
 
 
 class BadProxyHeader(ValueError):

@@ -6,9 +6,8 @@
 - A peer can write any address into the header. So only the proxies in the listener's configuration may connect. If no
   proxy is configured, every process of this machine may connect, and `config/advice.py` warns about this.
 - If tailscaled has no network device, connections from nodes of the tailnet come from 127.0.0.1, like those of a proxy
-  on this machine. So a node could send a forged PROXY header. Therefore the gateway also asks tailscaled for the
-  identity behind the connection itself, if it comes from this machine. If a node has opened it, the connection is
-  refused. For a connection of `tailscale serve`, tailscaled knows no node.
+  on this machine. So a node could send a forged PROXY header. To detect this, the gateway asks tailscaled whether a
+  node has opened the connection. If so, the connection is refused.
 """
 
 from __future__ import annotations
@@ -48,9 +47,9 @@ class Sources:
         return connection in self._sources, self._sources.get(connection)
 
     def peer(self, connection: Any) -> Any:
-        """Return the address in the PROXY header, or "" if the header has no address.
+        """Return the client's address from the PROXY header, or "" if the header has no address.
 
-        For a connection without a PROXY header, return the address of its peer.
+        If the connection did not begin with a PROXY header, return the address of its other end (`getpeername`).
         """
         if connection in self._sources:
             return self._sources[connection] or ""
@@ -80,13 +79,18 @@ class Proxied:
         return self._whois(caller) if caller.connection in self._proxies else self._checked(caller)
 
     async def _checked(self, caller: Caller) -> Identity:
-        """Check the connection of a caller, and return the caller's identity."""
+        """Return the identity of a caller on a new connection. Raises `Refused` if a node may have sent the PROXY
+        header.
+        """
         await self._refuse_nodes(caller)
         self._proxies.add(caller.connection)
         return await self._whois(caller)
 
     async def _refuse_nodes(self, caller: Caller) -> None:
-        """Raise `Refused` if a node of the tailnet may have sent the PROXY header."""
+        """Raise `Refused` if the PROXY header may come from a node of the tailnet, and not from a proxy.
+
+        Also raise `Refused` if a tailscaled does not reply.
+        """
         if not isinstance(caller.peer, tuple) or not (host := bare(caller.peer[0])).is_loopback:
             return
         try:
@@ -129,8 +133,8 @@ class Handover(asyncio.Protocol):
     """An asyncio protocol that reads the PROXY header, and then hands the connection over to another protocol."""
 
     awaits_head = has_no_head = True
-    """True, because no request is in progress on the connection. Therefore the limit on connections (`Room`) may close
-    this connection to make room for a new one.
+    """True: no request is in progress on the connection before its PROXY header has come. So the limit on connections
+    (`Room`) may close this connection when a new one needs its place.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ FUNNEL: Final = "tailscale-funnel-request"
 REMEMBERED: Final = 1024
 """Maximum number of cached identities. The cache key is the values of Tailscale's headers."""
 _OURS: Final = "tailscale"
-"""Prefix of the names of Tailscale's headers. It has no hyphen, so that names with "_" match too."""
+"""Beginning of the names of Tailscale's headers, without the hyphen that follows. So `tailscale_...` is found too."""
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
 _WORD: Final = r"=\?[!->@-~]+\?[bBqQ]\?[!->@-~]*\?="
 _ENCODED: Final = re.compile(rf"{_WORD}(?: +{_WORD})*")
@@ -76,7 +76,7 @@ class ServeHeaders:
 
 
 def _headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Return the values of Tailscale's headers by lower-case name.
+    """Return the values of Tailscale's headers, by the headers' names in lower case.
 
     Raises `Refused` if one of Tailscale's headers is repeated or has "_" in its name.
     """

@@ -39,15 +39,17 @@ RETRY_SECONDS: Final = 2
 """Seconds in `Retry-After` if tailscaled does not reply. A restart of tailscaled takes about 2 s."""
 
 Peer = Callable[[Caller], Any]
-"""A function that returns the address of a caller: the connection's peer, or the address in a PROXY header."""
+"""A function that returns the address by which tailscaled identifies a caller: the address of the connection's other
+end, or the address in the PROXY header.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
     """The identity behind the address of one connection, and the time until which it is valid.
 
-    A refusal is stored as None, and not as its exception. The traceback of the exception would keep the connection in
-    memory.
+    The reply that nobody has the address is stored as None, and not as the exception for the refusal. The traceback of
+    an exception would keep the connection in memory.
     """
 
     identity: Identity | None
@@ -56,7 +58,10 @@ class _Known:
 
 
 class Whois:
-    """The identity mode `whois`. `Proxied`, the mode `proxy-protocol`, uses this class with another function `peer`."""
+    """The identity mode `whois`: tailscaled identifies the caller by an address. `peer` returns this address.
+
+    The mode `proxy-protocol` (`Proxied`) uses this class with a `peer` that returns the address in the PROXY header.
+    """
 
     def __init__(self, lookups: Lookups, log: Logger, *, service: str, peer: Peer) -> None:
         self._lookups = lookups
@@ -148,8 +153,8 @@ class Whois:
 def connecting(caller: Caller) -> Any:
     """Return the address of the client's end of the connection.
 
-    Raises `Refused` if the gateway's end is neither a tailnet address nor a loopback address. A connection to any other
-    address did not come through tailscaled, so the client's address may be forged.
+    Raises `Refused` if the gateway's end of the connection is neither a tailnet address nor a loopback address. Then
+    the connection did not come through tailscaled, so the client's address may be forged.
     """
     if not isinstance(caller.local, tuple) or not arrived_by_tailnet(caller.local[0]):
         raise unknown("the connection did not come by the tailnet; call the gateway by its tailnet name or address")

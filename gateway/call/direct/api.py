@@ -50,7 +50,9 @@ _JSON: Final = "application/json"
 
 
 def parse(request: HttpRequest) -> ClientRequest:
-    """Return the request. Raises `Refused` for an ambiguous path, and for the header `upgrade` (another protocol)."""
+    """Return the parsed request. Raises `Refused` for a path that providers could read in several ways, and for the
+    header `upgrade`, which asks for another protocol.
+    """
     direct_path(request.path)
     if "upgrade" in request.headers:
         raise invalid("the header upgrade asks for another protocol; only HTTP/1.1 is passed on", "upgrade")
@@ -69,7 +71,7 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 
 class _PlainBody(Members):
-    """A body that need not be JSON. It has no JSON members."""
+    """A request body that need not be JSON. It counts as a body without JSON members."""
 
     __slots__ = ()
 
@@ -84,8 +86,8 @@ def _top(request: HttpRequest) -> Members:
     """Return the keys and values of a body that is a JSON object. For any other body, return a `_PlainBody`, which has
     no keys.
 
-    A body that begins with `{` may be malformed, or may have a key twice. If its content type is JSON, raises
-    `Refused`. For any other content type, a `_PlainBody` is returned.
+    A body that begins with `{` may be malformed, or may repeat a key. Raises `Refused` for such a body if its content
+    type is JSON.
     """
     body = request.body
     if body.lstrip()[:1] != b"{":
@@ -114,10 +116,10 @@ class _NoMeter:
     """The meter (usage reader) for replies whose format is not known. It reads nothing."""
 
     def feed(self, _event: Event) -> None:
-        """Do nothing."""
+        """Read nothing, because the format of the reply is not known."""
 
     def whole(self, _body: bytes) -> None:
-        """Do nothing."""
+        """Read nothing, because the format of the reply is not known."""
 
     def facts(self) -> Facts:
         return Facts()

@@ -14,24 +14,24 @@ from typing import Final, NamedTuple
 from gateway.call.key_redaction import KNOWN_BY, Redaction, any_form, base64_forms
 
 FORM_BYTES: Final = 12
-"""Maximum number of bytes of one escaped character of a key. In nested JSON, backslashes are escaped too, as in
-`\\\\\\\\u002d`.
+"""Maximum number of bytes of one escaped character of a key. Escapes are long in nested JSON, where backslashes are
+escaped too: `\\\\\\\\u002d`.
 """
 _CUT_ESCAPE: Final = rb"(?:\\+(?:u[0-9a-fA-F]{0,3})?|%[0-9a-fA-F]?)"
 """Pattern for an escaped character that is not complete yet."""
 
 
 class _Beginning(NamedTuple):
-    """The patterns by which the beginning of one key is found."""
+    """The patterns that find where a certain key begins in the bytes of a reply."""
 
     known: re.Pattern[bytes]
-    """Pattern for the first `KNOWN_BY` characters of the key, in any form."""
+    """Pattern for the first `KNOWN_BY` characters of the key, plain or escaped."""
     cut: re.Pattern[bytes]
-    """Pattern for the first characters of the key, if they are the last bytes of a read. It matches any number of these
-    characters, from none to `KNOWN_BY`.
+    """Pattern for the beginning of the key at the very end of the bytes. It matches as many of the key's first
+    characters as the bytes end with, from none to `KNOWN_BY`.
     """
     encoded: tuple[bytes, ...]
-    """The forms that the first `KNOWN_BY` characters of the key can have inside base64 (`base64_forms`)."""
+    """The first `KNOWN_BY` characters of the key, in each form that they can have within base64 (`base64_forms`)."""
     longest: int
     """Maximum number of bytes of the whole key."""
 
@@ -45,9 +45,9 @@ class ByteRedaction:
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Return the bytes that the last call has held back, followed by `data`, with all keys removed.
+        """Return the bytes that were held back before, followed by `data`, with all keys removed.
 
-        If the last bytes may be the beginning of a key, they are not returned, but held back until the next call.
+        If the last of these bytes may be the beginning of a key, they are held back until `feed` is called again.
         """
         clean = self._redaction.bytes(self._held + data)
         at = min((_begins(clean, one) for one in self._beginnings), default=len(clean))
@@ -86,11 +86,10 @@ def _beginning(secret: str) -> _Beginning:
 
 
 def _cut(forms: Sequence[bytes]) -> re.Pattern[bytes]:
-    """Return a pattern that finds the beginning of a key at the end of some bytes.
+    """Return a pattern that finds the beginning of a key at the very end of some bytes.
 
-    `forms` has a pattern for each of the key's first characters. The returned pattern matches as many of these
-    characters as the bytes end with, and then an incomplete escape, if there is one. It matches even if there is
-    neither.
+    `forms` has a pattern for each of the key's first characters, in order. The returned pattern matches as many of
+    these characters as the bytes end with, even none. An incomplete escape may follow them.
     """
     nested = b""
     for form in reversed(forms):

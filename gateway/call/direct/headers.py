@@ -1,12 +1,11 @@
-"""The headers of requests and replies below `/direct`. All headers are passed on, except those that are listed here.
+"""The headers of requests and replies below `/direct`. All headers are passed on, except the following:
 
-- The client's credentials, and headers about the client's network, are not passed on. The provider gets the gateway's
-  credential instead.
-- Headers about a connection are not passed on, because the gateway sets its own (RFC 9110, 7.6.1).
-- Headers such as `x-http-method-override`, by which some servers replace the method or the path of a request, are not
-  passed on. The grant was checked for the method and the path in the request line.
-- To a browser, a reply comes from the gateway's own origin. So headers that set policies of an origin are left out, and
-  headers are added that keep the browser from running the reply.
+- The client's credentials, and headers about the client's network. The provider gets the gateway's credential instead.
+- Headers about a connection, because the gateway sets its own (RFC 9110, 7.6.1).
+- Headers such as `x-http-method-override`, by which some servers replace the method or the path of a request. The grant
+  was checked for the method and the path in the request line.
+- Headers of a reply that set policies for the gateway's origin in a browser. The gateway also adds headers that keep
+  the browser from running the reply.
 """
 
 from __future__ import annotations

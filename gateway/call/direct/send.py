@@ -1,9 +1,9 @@
 """Sends a direct request to the provider unchanged, and passes the reply on unchanged.
 
-- An error of the provider is handled like the errors of all calls: it affects the health of the provider and of the
-  key, and another key may be tried. The client gets the status and the body of the error unchanged.
-- If no plugin recognises the path, a 401 may concern this path alone. Therefore the 401 affects neither the health of
-  the provider nor the key. Other callers can still use the provider.
+- An error of the provider affects the health of the provider and of the key, and another key may be tried, as in any
+  other call. The client gets the status and the body of the error unchanged.
+- If no plugin recognises the path, a 401 may concern this path alone. Such a 401 affects neither the health of the
+  provider nor the key.
 - A redirect is never followed and never passed on, because its target is another host.
 """
 
@@ -71,10 +71,11 @@ class DirectSend(msgspec.Struct, frozen=True):
         return Stream(head.status, for_client(head.headers), passed)
 
     async def _failure(self, call: Call, attempt: Attempt, head: Head, reply: UpstreamResponse) -> UpstreamFailed:
-        """Return the exception for a provider's error. It has the provider's own body.
+        """Return the exception for an error reply of the provider. It has the body of the reply.
 
-        Raises `CredentialRefused` at the first refusal of a credential that changes at run time. If a plugin recognises
-        the request, raises `UpstreamFailed` at any other refusal of the gateway's key.
+        If the provider refuses the gateway's key, some refusals are raised at once: `CredentialRefused` for the first
+        refusal of a credential that changes at run time, and `UpstreamFailed` for any other refusal of a request that a
+        plugin recognises.
         """
         body = await attempt.stopwatch.wait(reply.read(MAX_ERROR, call.hold_reply))
         _received(call, len(body))
@@ -98,9 +99,9 @@ def _is_recognised(call: Call, attempt: Attempt) -> bool:
 
 
 def _refused_here(attempt: Attempt, problem: Problem) -> UpstreamFailed:
-    """Return the error for a path on which the provider refuses the gateway's key.
+    """Return the error for the client if the provider refuses the gateway's key for a certain path.
 
-    The provider's own words are left out, because they may show parts of the key.
+    The provider's own message is left out, because it may show parts of the key.
     """
     provider = attempt.candidate.offer.provider_id
     message = f"{provider} refused the gateway's key for this path; tell an administrator of this gateway"
@@ -109,9 +110,9 @@ def _refused_here(attempt: Attempt, problem: Problem) -> UpstreamFailed:
 
 @dataclass(slots=True)
 class _Passed:
-    """The source of the stream that the client gets: the bytes of one reply, without the gateway's keys.
+    """The stream that the client gets: the bytes of the provider's reply, without the gateway's keys.
 
-    Each read is one event.
+    The bytes of one read are one event.
     """
 
     call: Call
@@ -119,19 +120,19 @@ class _Passed:
     reply: UpstreamResponse
     tap: Tap
     failed: Callable[[Attempt, UpstreamFailed], None]
-    """A function that is called if the reply breaks off. It counts the error."""
+    """Called with the error if the reply breaks off. It counts the failed attempt."""
     _redacted: ByteRedaction = field(init=False)
     _take: Take = field(init=False)
     _clean: bytes | None = None
-    """The bytes of a read that `_quick` could not pass on. The value is None if there are none. The task of the call
-    passes them on.
+    """Bytes that `_quick` has read but could not pass on. The task of the call passes them on. None if there are
+    none.
     """
 
     def __post_init__(self) -> None:
         self._redacted = ByteRedaction(self.attempt.redaction)
 
     async def batches(self, take: Take) -> Batches:
-        """Yield the bytes of the reply. `take` is used as in `Source.batches`."""
+        """Yield the bytes of the reply in batches, except those that `take` passes on (see `Source.batches`)."""
         self._take = take
         try:
             while data := await self._next():
@@ -155,7 +156,9 @@ class _Passed:
         return await (reading if stopwatch.stopped else stopwatch.wait(reading))
 
     def _quick(self, data: bytes) -> bool:
-        """Pass the bytes of a read on, and return True. Return False if the task of the call must pass them on."""
+        """Pass the bytes of a read on to the client. Return False if this is not possible now, so that the task of the
+        call must pass them on.
+        """
         clean = self._read(data)
         if not clean or self._take(_batch(clean)):
             return True

@@ -20,8 +20,8 @@ MAX_WHOLE: Final = 8 * 1024 * 1024
 """Maximum number of bytes of a reply that is kept to read its usage. Replies of models are smaller, unless they have
 images."""
 MAX_OPEN: Final = 256 * 1024
-"""Maximum number of bytes of an event. If an event is longer, the stream is not read any further, because decoding the
-event would block the event loop.
+"""Maximum number of bytes of an event that is decoded. After a longer event, no usage is read from the stream, because
+decoding that event would block the event loop.
 """
 
 
@@ -34,7 +34,7 @@ class Tap:
         """Read the next bytes."""
 
     async def close(self) -> None:
-        """Read the bytes that `feed` has kept. The caller does this at the end of a complete reply."""
+        """Read the usage from the bytes that `feed` has kept. Call this at the end of a complete reply."""
 
 
 def tap_of(call: Call, attempt: Attempt, pool: ProcessPool) -> Tap:
@@ -61,10 +61,11 @@ class _StreamTap(Tap):
     attempt: Attempt
     decoder: Decoder
     _is_blind: bool = False
-    """Whether the stream cannot be read any further. All its bytes then count as output, so that the cost is not too
-    low."""
+    """True if the events of the stream cannot be read any more. All further bytes then count as output, so that the
+    cost is not too low.
+    """
     _open: int = 0
-    """The number of bytes since the last complete event."""
+    """The number of bytes that have come since the last complete event."""
 
     def feed(self, data: bytes) -> None:
         self._open += len(data)

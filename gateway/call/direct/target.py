@@ -1,10 +1,9 @@
 """Finds the provider of a request below `/direct`, checks the grant, and recognises requests of known APIs.
 
-- A request is recognised by its method and path, among the routes of the provider's own compatibility flags (plugins of
-  API formats). If a flag has the route, its plugin reads the model, and the tokens of the reply. Otherwise the cost is
-  unknown.
-- Nothing of the request is changed, whether it is recognised or not. A model needs no grant of its own: a grant for a
-  path is a grant for every model that the path can name.
+- A request is recognised if its method and path belong to an API of the provider (a compatibility flag, the plugin of
+  an API format). The plugin then reads the model and the usage. Otherwise the cost is unknown.
+- The request is passed on unchanged, whether it is recognised or not.
+- Only the path must be granted, not the model. So a grant for a path allows every model that the path can name.
 - A caller without a grant learns nothing: the refusal is the same whether the provider exists or not.
 """
 
@@ -76,10 +75,10 @@ class DirectTarget(msgspec.Struct, frozen=True):
     async def _recognised(
         self, provider: Provider, path: DirectPath, request: ClientRequest
     ) -> tuple[Plugin | None, ClientRequest | None]:
-        """Return the plugin that can read a request, and the request as this plugin reads it.
+        """Return the plugin that can read a request, and the request as parsed by this plugin. Both are None if no
+        plugin can read the request.
 
-        Both are None if no plugin can read the request. The returned request has the client's own path, query and
-        headers.
+        The returned request keeps the path, query and headers that the client sent.
         """
         flags = [flag for name in provider.flags if (flag := self.registry.flags.get(name)) is not None]
         for flag, message in _messages(flags, path, request):
@@ -94,9 +93,9 @@ class DirectTarget(msgspec.Struct, frozen=True):
 
 
 def _unlisted(recognised: ClientRequest) -> ClientRequest:
-    """Return a copy of a recognised request for a model that the provider does not list. The copy names no model.
+    """Return a copy of a recognised request whose model the provider does not list. The copy names no model.
 
-    A billed operation is replaced by the operation `DIRECT`, whose cost is unknown until the reply names the model.
+    The operation of a billed request becomes `DIRECT`. Its cost is unknown until the reply names the model.
     """
     billed = recognised.operation not in UNBILLED_OPERATIONS
     return replace(recognised, model="", operation=DIRECT if billed else recognised.operation)
@@ -120,9 +119,8 @@ def _provider(call: Call, path: DirectPath, shown: str) -> Provider:
 def _messages(
     flags: Sequence[Plugin], path: DirectPath, request: ClientRequest
 ) -> Sequence[tuple[Plugin, HttpRequest]]:
-    """Return the routes of `flags` (plugins) that fit the method and path of a direct request.
-
-    Each route is returned as a pair: its plugin, and the request in the form in which this plugin parses it.
+    """Return a pair for each route of `flags` (plugins of API formats) that fits the method and path of a direct
+    request: the plugin, and the request as input for this plugin's parser.
     """
     # an encoded slash is part of an id here: if it were a slash, the request could pass for another operation
     kept = path.meanings[1].split("/", 3)[3]

@@ -61,13 +61,14 @@ class DirectExplanation:
     role_by: tuple[str, ...]
     """The positions of the capabilities that give the caller the role, in the configuration or the tailnet policy."""
     by: tuple[GrantedPaths, ...]
-    """The patterns that allow the request. An admin needs none."""
+    """The patterns of the caller's grants that allow the request. May be empty for an admin, who needs none."""
     fault: str = ""
     """The reason why the path is not clear (ambiguous), or why its provider cannot be called."""
     grant: str = ""
     """A grant that would allow the request, as JSON. It is "" if nothing is missing.
 
-    It allows only this path. If no pattern can match this path alone, it allows all paths of the provider.
+    The grant is for this path alone. If no pattern matches this path and no other, the grant is for all paths of the
+    provider.
     """
     policy: str = ""
     """A note on how to use `grant` in the tailnet policy. It is "" if there is no such note."""
@@ -75,7 +76,8 @@ class DirectExplanation:
 
 
 def explain_direct(runtime: Runtime, identity: Identity, request: str, *, note: str = "") -> DirectExplanation:
-    """Return the full explanation of a direct request, for administrators only. `note` is put into the explanation.
+    """Return the full explanation of a direct request, for administrators only. `note` becomes the explanation's field
+    `note`.
 
     Raises `NoSuchRequest` if `request` is not a method followed by a path.
     """
@@ -112,7 +114,7 @@ def explain_direct(runtime: Runtime, identity: Identity, request: str, *, note: 
 
 
 def own_direct_view(runtime: Runtime, identity: Identity, request: str) -> DirectExplanation:
-    """Return the explanation of a direct request for a caller who is not an administrator.
+    """Return the explanation of a direct request as callers may see it who are not administrators.
 
     Raises `NoSuchRequest` if `request` is not a method followed by a path.
     """
@@ -153,9 +155,9 @@ def _written(pattern: DirectPattern) -> str:
 
 
 def _grant(identity: Identity, role: bool, method: str, path: DirectPath) -> str:
-    """Return a grant for the request, as JSON.
+    """Return a grant for the request, as JSON. `role` is true if the grant must also give the caller a role.
 
-    The grant is for this path alone if a pattern can match this path and no other. Otherwise it is for all paths of the
+    The grant is for this path alone. If no pattern matches this path and no other, the grant is for all paths of the
     provider.
     """
     wanted = f"{method} {path.meanings[0]}"
@@ -179,7 +181,7 @@ REASONS: Final[Mapping[Reason, str]] = {
 
 
 def direct_text(made: DirectExplanation) -> str:
-    """Return the explanation as lines of text, without a newline at the end."""
+    """Return the explanation `made` as lines of text, without a newline at the end."""
     why = REASONS[made.reason]
     lines = [f"{made.login} {'may' if made.allowed else 'may not'} send {made.request}{f': {why}' if why else ''}"]
     lines += [f'  role "{made.role}"{_by(made.role_by)}' if made.role else "  no role"]

@@ -1,9 +1,9 @@
 """Explanations of why a caller may or may not use a model, with the grants that decide it.
 
-- Every decision is made by the functions that decide about calls (`Catalog.find`, `Access.allows`, `matches`).
-- `explain` includes what is granted to others, so it is for administrators.
-- `own_view` is for callers who ask about themselves. It is computed only from the caller's own grants. Therefore
-  neither its content nor the time that it takes reveals which other models exist.
+- The decision comes from the same functions as in a real call (`Catalog.find`, `Access.allows`, `matches`).
+- `explain` also shows what is granted to other callers, so it is for administrators.
+- `own_view` is for callers who ask about themselves. It is computed only from the caller's own grants. So neither its
+  content nor the time that it takes reveals which other models exist.
 
 The text form is in `text.py`, and the HTTP interface in `web/admin/explain.py`.
 """
@@ -72,8 +72,9 @@ class Offered:
     headers: tuple[str, ...] = ()
     """The names of the headers that grants add to requests. The values are left out, because they may be keys."""
     quotas: tuple[Chain, ...] = ()
-    """The chains of quotas to which calls are charged. A chain is a quota's name, followed by its overdraft quotas'
-    names."""
+    """The chains of quotas to which calls are charged. A chain has the name of a quota, followed by the names of its
+    overdraft quotas.
+    """
     auto_cache: Literal["", "clients that cannot ask", "all clients"] = ""
     """The clients for whom the gateway asks the provider to cache prompts. The value is "" if there are none."""
 
@@ -102,17 +103,22 @@ class Explanation:
     """Names similar to `model`, if no model of this name was found."""
     near_misses: tuple[NearMiss, ...] = ()
     grant: str = ""
-    """A grant that would give the caller the missing access and nothing more.
+    """A grant that would give the caller the missing access and nothing more. It is "" if nothing is missing or no
+    grant would help.
 
-    It is an element for "grants" of the configuration, as JSON. It is "" if nothing is missing or no grant would help.
+    The grant is JSON text for the list `grants` of the configuration.
     """
     policy: str = ""
-    """A note on how to use `grant` in the tailnet policy. It is "" if there is no such note."""
+    """A note on how `grant` must be changed for use in the tailnet policy. It is "" if there is no `grant`, or if the
+    policy cannot name the caller.
+    """
     note: str = ""
 
 
 def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "") -> Explanation:
-    """Return the full explanation. It names other callers, so it is for administrators only. Raises no exception."""
+    """Return the full explanation. It shows the access of other callers, so it is for administrators only. Raises no
+    exception.
+    """
     access = runtime.grants.access(identity)
     alias = runtime.catalog.aliases.get(model)
     offers_of_name = runtime.catalog.find(model) if alias is None else alias.offers
@@ -225,15 +231,17 @@ def _auto_cache(runtime: Runtime, offer: Offer) -> Literal["", "clients that can
 
 
 def role_origins(access: Access) -> tuple[str, ...]:
-    """Return the positions of the capabilities that give the caller the role, in the configuration or policy."""
+    """Return where the caller's role comes from: the positions, in the configuration or in the tailnet policy, of the
+    capabilities that grant it.
+    """
     return tuple(given.origin for given in access.capabilities if access.role and given.role == access.role)
 
 
 def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> list[Offered]:
-    """Return the models that `name` stands for but that no call can use.
+    """Return the models that `name` stands for in the configuration but that are not among `enabled`.
 
-    For an alias, these are its targets that are disabled or do not exist. For any other name, these are models of
-    disabled providers.
+    If `name` is an alias, these are its disabled or missing targets. For any other name, these are models of disabled
+    providers.
     """
     offered = {(offer.provider, offer.model) for offer in enabled}
     declared = {
@@ -291,5 +299,7 @@ def _without_places(offer: Offered) -> Offered:
 
 
 def place_of(origin: str) -> str:
-    """Return the configuration path in `origin`, without the file, line and column that follow in parentheses."""
+    """Return an origin without its last part, the file, line and column in parentheses. The path in the configuration
+    remains.
+    """
     return origin.partition(" (")[0]

@@ -30,12 +30,14 @@ MOST_SOURCES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """A source or a model pattern of a grant that nearly matches the caller or the model."""
+    """A grant that nearly gives a caller access to a model: one of its sources (`src`) or model patterns nearly
+    matches, or it is for other callers.
+    """
 
     kind: Kind
     written: str
-    """The source (`src`) or the model pattern, as it is written in the grant. For a grant for other callers (`other`),
-    it is a list of the grant's sources, joined by ", ".
+    """The source (`src`) or the model pattern, as written in the grant. If the grant is for other callers (kind
+    `other`), the sources of the grant, joined by ", ".
     """
     origin: str
     """The position of the capability in the configuration or policy (`Capability.origin`)."""
@@ -49,7 +51,7 @@ class Wanted(msgspec.Struct, frozen=True):
     names: Collection[str]
     """The wanted model as `provider/model`, once for each provider that has it.
 
-    The collection is empty if the caller's grants already include the model, so that only a role is missing.
+    The collection is empty if the caller's grants already include the model and only a role is missing.
     """
 
     def given_by(self, capability: Capability) -> bool:
@@ -63,8 +65,8 @@ def near_misses(
 ) -> tuple[NearMiss, ...]:
     """Return the near misses of a caller: grants that nearly give the caller the access in `wanted`.
 
-    `own` has the caller's capabilities. The result is ordered: first model patterns in `own` that nearly match, then
-    grants with a mistake in a source (`src`), then grants for other callers.
+    `own` has the caller's capabilities. At most `MOST` near misses are returned. Model patterns in `own` that nearly
+    match come first, then grants with a mistake in a source (`src`), then grants for other callers.
     """
     helpful = [
         (grant, capability) for grant in grants for capability in grant.capabilities if wanted.given_by(capability)
@@ -107,9 +109,8 @@ def _slips(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> I
 
 
 def _slip(source: str, identity: Identity) -> tuple[Kind, str] | None:
-    """Return the kind and the description of a mistake in `source`, or None if there is no mistake.
-
-    A source has a mistake if it was probably meant for the caller but does not match.
+    """Return the kind and the description of a mistake in `source`. Return None if `source` has no mistake and is
+    simply for other callers.
     """
     if set(source.split(",")) & set(identity.tags):
         whole = ",".join(sorted(identity.tags))
@@ -127,8 +128,10 @@ def _bare(source: str) -> str:
 
 
 def _others(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> Iterator[NearMiss]:
-    """Yield a near miss (a grant that nearly gives the caller access) for each capability in `helpful` whose grant is
-    for other callers.
+    """Yield the capabilities in `helpful` that are granted to other callers, each as a near miss.
+
+    `helpful` has the capabilities that would give the caller access, with their grants. A grant that only has sources
+    with mistakes (`_slip`) is not for other callers, and is left out.
     """
     for grant, capability in helpful:
         others = [source for source in grant.src if _slip(source, identity) is None]

@@ -11,9 +11,10 @@ from gateway.call.explain.explain import Explanation, Offered, Reason, State
 from gateway.call.explain.near_misses import Kind
 
 _CAPABILITY: Final = re.compile(r'\.(?:app\."[^"]*"|grants)\[\d+\](?= |$)')
-"""Pattern for the part of an origin (a position in the configuration or policy) that names a capability by its index.
+"""Pattern for the index of a capability in an origin, such as `.grants[0]`. An origin is a position in the
+configuration or policy.
 
-The text form of an explanation omits this part, because the origin also has the line and column.
+The text form of an explanation leaves the index out, because an origin also has the line and column.
 """
 _REASONS: Final[Mapping[Reason, str]] = {
     "granted": "",

@@ -1,14 +1,14 @@
 """The step that tries the candidates (models of providers) of a call in their order, until one of them serves it.
 
 - Every attempt starts with the client's unchanged request.
-- Another candidate is tried after certain failures before the first event for the client (`call/failover.py`). A limit
-  applies to the number of a call's attempts, to their total time, and to the ratio of retries to calls
+- Another candidate is tried only after certain failures (`call/failover.py`), and only before the client has received
+  an event.
+- There are limits for the number of a call's attempts, for their total time, and for the ratio of retries to calls
   (`config/sections/resilience.py`).
 - Candidates whose providers are known to fail are skipped. If all are known to fail, the first one is tried.
 - A failed attempt is closed, and its cost is computed, before the next attempt begins.
-- If the provider throttles or refuses the key of an attempt, another free key of the provider is tried before another
-  candidate.
-- Most calls have a single candidate and a single key. To save time, they skip the work for failover.
+- If the provider throttles or refuses a key, another free key of the provider is tried before another candidate.
+- A call with a single candidate and a single key, as most calls are, skips the work for failover.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from gateway.upstream.key_pools import KeyPools, KeyState
 
 
 class _Failed(msgspec.Struct):
-    """One attempt that failed, or a candidate (model of a provider) that could not be tried."""
+    """An attempt that failed, or a candidate (model of a provider) for which no attempt could be made."""
 
     candidate: Candidate
     error: GatewayError
@@ -58,7 +58,7 @@ class _Failed(msgspec.Struct):
 class Attempts(msgspec.Struct, frozen=True):
     """Makes the attempts of a call. This is the last step of the call's chain.
 
-    The attempts have a chain of their own, `steps`, which runs once for each attempt.
+    `steps` is the chain that runs once for each attempt.
     """
 
     steps: AttemptNext
@@ -92,10 +92,11 @@ class Attempts(msgspec.Struct, frozen=True):
         return response
 
     async def _one_by_one(self, call: Call, candidates: Sequence[Candidate], settings: Resilience) -> Response:
-        """Try the candidates (models of providers) one by one. Return the response of the first one that serves the
+        """Try the candidates (models of providers) one by one, and return the response of the first that serves the
         call.
 
-        If all fail and `retry_after_seconds` is configured, wait for a provider that throttles, and try it again.
+        If all fail, and a provider asks for a wait that the configuration allows (`retry_after_seconds`), wait and try
+        that provider again.
         """
         deadline = monotonic() + settings.total_seconds
         self.budget.called()
@@ -161,9 +162,9 @@ class Attempts(msgspec.Struct, frozen=True):
             yield candidates[0]
 
     def _may_go_on(self, call: Call, settings: Resilience, failed: Sequence[_Failed], deadline: float) -> bool:
-        """Return whether another attempt may begin.
+        """Return whether another attempt may begin, by the limits of attempts, time and retries.
 
-        If the last attempt was sent, the retry budget must allow another request.
+        An attempt counts as a retry only if the attempt before it was sent.
         """
         if len(call.attempts) >= settings.max_attempts or monotonic() >= deadline:
             return False
@@ -174,8 +175,8 @@ class Attempts(msgspec.Struct, frozen=True):
     ) -> Response | None:
         """Try a candidate (model of a provider) and return its response.
 
-        If another candidate may be tried after a failure, add the failure to `failed` and return None. Otherwise raise
-        the failure, a `GatewayError`.
+        If the attempt fails and another candidate may be tried, add the failure to `failed` and return None. If no
+        other candidate may be tried, raise the failure, a `GatewayError`.
         """
         stack = CleanUp()
         call.stack.push_async_callback(stack.aclose)
@@ -224,7 +225,9 @@ class Attempts(msgspec.Struct, frozen=True):
         return replace(response, source=peeked, stages=())
 
     def _end(self, call: Call, attempt: Attempt, error: GatewayError) -> None:
-        """Store the reason, the duration and the cost of a failed attempt, and report the failure to `health`."""
+        """Store the error, the duration and the cost of a failed attempt in `attempt`, and report the failure to
+        `health`.
+        """
         report(self.health, attempt, error)
         attempt.problem = error.problem
         attempt.seconds = monotonic() - attempt.began
@@ -240,9 +243,9 @@ class Attempts(msgspec.Struct, frozen=True):
         )  # fmt: skip
 
     def _facts(self, call: Call, attempt: Attempt) -> Facts:
-        """Return the facts (usage, stop reason, ...) of the attempt's reply so far.
+        """Return the facts (usage, stop reason, ...) that were read from the attempt's reply so far.
 
-        If the meter (usage reader) fails, return the facts that it returned last.
+        If the meter (usage reader) fails now, return the facts that it returned last.
         """
         if attempt.metering is None:
             return Facts()
@@ -312,17 +315,16 @@ def _waits(failed: Sequence[_Failed], settings: Resilience) -> tuple[Candidate, 
 
 
 async def _wait(call: Call, seconds: float) -> None:
-    """Wait before another attempt. The time counts as waiting for the provider."""
+    """Wait before another attempt. The wait is not counted as time that the gateway itself takes."""
     assert call.attempt is not None
     await call.attempt.stopwatch.wait(asyncio.sleep(seconds))
 
 
 def _added_headers(call: Call, offer: Offer, key: Secret | None) -> dict[str, str]:
-    """Return the headers that the gateway adds to the headers from the provider's plugin.
+    """Return the headers that the gateway adds to a request that a provider's plugin has built.
 
-    `key` is the key that was chosen for the attempt. It is None if the provider does not have several keys. A header
-    may be set by several sources. The first source in this order wins: the credential, the provider's configuration, a
-    grant, a filter.
+    `key` is the chosen key, or None if the provider does not have several keys. If several sources set the same header,
+    the first of these wins: the credential, the provider's configuration, a grant, a filter.
     """
     assert call.plan is not None
     own = keys.headers(offer.provider, call.request.headers, key)

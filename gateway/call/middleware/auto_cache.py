@@ -6,13 +6,12 @@ beginning up to this field.
 - Clients of some APIs cannot set cache marks, and some models cache only marked input. Without marks, such a client
   pays the full price of the whole conversation in every turn.
 - A call gets marks only if the previous call of its session, at the same provider and model, began within the lifetime
-  of a cache entry. In a session with longer pauses, an entry would expire unread, and the price of writing it would be
-  wasted.
-- If marks cost more than they saved in several calls in a row, the session gets no more marks until it pauses. For
-  example, if each prompt begins with the time of day, no cache entry is ever read.
+  of a cache entry. After a longer pause the entry has expired unread, so that writing it was wasted.
+- If marks cost more than they saved in several calls in a row, the session gets no more marks until it pauses. This
+  happens if no cache entry is ever read, for example because each prompt begins with the time of day.
 - The previous calls are remembered in memory. After a restart, the first call of each session gets no marks.
-- Requests to count tokens get no marks. A model also gets no marks if its input has a price but its cache entries have
-  none. The cost of a call would otherwise be unknown.
+- Requests to count tokens get no marks.
+- A model gets no marks if its input has a price but its cache entries have none, because the cost would become unknown.
 """
 
 from __future__ import annotations
@@ -44,18 +43,20 @@ _SECONDS: Final[Mapping[CacheLifetime, float]] = {"5m": 300.0, "1h": 3600.0}
 _SURCHARGE: Final[Mapping[CacheLifetime, float]] = {"5m": 0.25, "1h": 1.0}
 """Surcharge for writing a token to the cache, as a fraction of the price of plain input (Anthropic, AWS)."""
 _SAVING: Final = 0.9
-"""The discount for a token that is read from the cache, as a fraction of the price of plain input."""
+"""The discount for a token that is read from the cache, as a fraction of the price of an input token. 0.9 means that it
+costs a tenth.
+"""
 
 Conversation = tuple[str, str, str, str]
 """A session at one model: the caller's login, the id of the session, the provider and the model."""
 
 
 class _Last(NamedTuple):
-    """The last call of a conversation."""
+    """The remembered facts about a conversation's last call."""
 
     began: float
     losses: int
-    """Number of calls in a row whose cache marks cost more than they saved."""
+    """Number of consecutive calls, up to the last one, whose cache marks cost more than they saved."""
 
 
 class LastCalls(msgspec.Struct):
@@ -65,10 +66,10 @@ class LastCalls(msgspec.Struct):
     _last: OrderedDict[Conversation, _Last] = msgspec.field(default_factory=OrderedDict)
 
     def may_mark(self, conversation: Conversation, lifetime: CacheLifetime) -> bool:
-        """Return whether cache marks will probably save money.
+        """Return whether cache marks in the conversation's next call will probably save money.
 
-        Return False if the last call of the conversation began more than `lifetime` ago. Also return False if cache
-        marks cost more than they saved in each of the last `MAX_LOSSES` calls.
+        The result is False if the last call began more than `lifetime` ago, or if cache marks cost more than they saved
+        in each of the last `MAX_LOSSES` calls.
         """
         last = self._last.get(conversation)
         return last is not None and self._is_recent(last, lifetime) and last.losses < MAX_LOSSES
@@ -76,8 +77,7 @@ class LastCalls(msgspec.Struct):
     def put(self, conversation: Conversation, began: float, lifetime: CacheLifetime) -> None:
         """Remember that a call of the conversation began at the time `began`, by `clock`.
 
-        If the call before it began more than `lifetime` ago, the conversation's count of losses (`_Last.losses`) starts
-        from 0 again.
+        If the previous call began more than `lifetime` ago, set the number of calls with losses (`_Last.losses`) to 0.
         """
         last = self._last.get(conversation)
         losses = last.losses if last is not None and self._is_recent(last, lifetime) else 0
@@ -87,7 +87,9 @@ class LastCalls(msgspec.Struct):
             self._last.popitem(last=False)
 
     def learn(self, conversation: Conversation, usage: Usage, lifetime: CacheLifetime) -> None:
-        """Remember whether the cache marks of the last call cost more than they saved, according to its `usage`."""
+        """Count whether cache marks cost more than they saved in the conversation's last call. `usage` is the usage of
+        that call.
+        """
         if (last := self._last.get(conversation)) is not None:
             losses = last.losses + 1 if _is_loss(usage, lifetime) else 0
             self._last[conversation] = last._replace(losses=losses)

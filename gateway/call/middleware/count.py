@@ -1,8 +1,8 @@
 """Answers a token-counting request with an estimate if the provider cannot count tokens.
 
-The `steps` of a provider's plugin may also return an estimate, for models whose tokens the provider cannot count. In
-both cases, the response has the header `x-irisgate-estimated`, and the estimate is logged. `money/quotas/estimate.py`
-computes estimates.
+The `steps` of a provider's plugin may also return an estimate, because the provider cannot count the tokens of some
+models. In both cases, the response has the header `x-irisgate-estimated`, and the log has a line about the estimate.
+`money/quotas/estimate.py` computes estimates.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Filters(msgspec.Struct, frozen=True):
         return self._filtered(call, following) if call.runtime.filters else following(call)
 
     async def _filtered(self, call: Call, following: Next) -> Response:
-        """Run the next step with the filtered request, and return its filtered response.
+        """Pass the request through the filters, run the next step, and return the filtered response.
 
         Raises `Refused` if a filter blocks the call. Raises `PluginFailed` if a filter fails and the call must not
         continue without it.
@@ -127,10 +127,11 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class _Replied(Stage):
-    """Gives all events of a stream to the method `replied` of the filters, if the stream succeeds and is not too large.
+    """Collects the events of a stream. At its end, gives them to the method `replied` of the filters, if the stream was
+    successful and is not too large.
 
-    When `replied` is called, the client has already received the whole reply. If a filter fails or raises a refusal in
-    `replied`, the error can no longer be sent. It is only logged and put into the record.
+    By then, the client has received the whole reply. So an error or a refusal by `replied` cannot be sent. It is logged
+    and put into the record.
     """
 
     __slots__ = ("_call", "_events", "_filters", "_size")

@@ -46,7 +46,11 @@ class StreamMeter(Stage):
         """
 
     def feed(self, batch: Batch) -> Batch | None:
-        """Return the batch. If an event cannot be read, the returned batch ends before this event and has the error."""
+        """Give the events to the meter (usage reader), and return the batch unchanged. If an event cannot be read, the
+        returned batch ends before this event and has the error.
+
+        Return None if reading an event takes long. The caller then calls `feed_slowly`.
+        """
         if batch.costly:
             return None
         attempt, metering = self._attempt, self._attempt.metering

@@ -1,11 +1,11 @@
-"""Looks up the plan of a call: the decisions that all calls of the caller for this model name have in common.
+"""Looks up the plan of a call: the decisions that are the same for all calls of one caller for one model name.
 
-The name of the model in the record of a call:
+This step also sets the model name for the record of the call:
 
 - For an allowed call, it is the name of the model that served the call. If no model of an alias served it, it is the
   name of the model that was tried last.
-- For a refused call, it is the name that the client sent. Callers may read the records of their refused calls. So the
-  record must not show which model an alias stands for.
+- For a refused call, it is the name that the client sent. Callers may read the records of their refused calls, which
+  must not show the models of an alias.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from gateway.call.responses import Response
 
 
 def planned(call: Call, following: Next) -> Awaitable[Response]:
-    """Set the plan of a call: the decisions that hold for all calls of this caller for this model name. Also set the
-    granted offers (models of providers), and run the next step.
+    """Set the plan of a call (the decisions for all calls of this caller for this model name) and the granted offers
+    (models of providers). Then run the next step.
 
     Raises `Refused` if the caller has no role, or may not use a model of this name.
     """

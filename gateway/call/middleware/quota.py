@@ -66,11 +66,10 @@ class Quota:
 
 
 def _with_cache(call: Call, size: Size) -> Size:
-    """Return `size`, with `caches` true if `auto_cache` may add cache marks with a lifetime of an hour.
+    """Return `size`, with `caches` set to true if `auto_cache` may add cache marks with a lifetime of an hour.
 
-    Writing such cache entries costs more than plain input, so the reservation must be higher. For a lifetime of five
-    minutes, `caches` need not be set: every reservation includes the writing of such entries, because some models write
-    them without marks.
+    Writing such a cache entry costs more than plain input, so more must be reserved. Marks with a lifetime of five
+    minutes need no such change, because every reservation allows for them.
     """
     has_marks = call.flag.has_cache_marks
     asked = (

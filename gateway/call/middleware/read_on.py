@@ -53,7 +53,7 @@ class ReadOn(msgspec.Struct, frozen=True):
     def _goes_on(self, call: Call, attempt: Attempt, task: asyncio.Task[Any]) -> bool:
         """Return whether the call continues without its client.
 
-        If it continues, `task` gets a deadline: it is cancelled if the call has not ended after `ReadOn.seconds`.
+        If it continues, set a timer that cancels `task` after `ReadOn.seconds`. The end of the call stops the timer.
         """
         if not attempt.sent or self.draining() or not _is_billed(call, attempt):
             return False

@@ -47,8 +47,8 @@ _DOCUMENTS: Final = (
 MAX_RETRIES: Final = 5
 """Maximum number of changed requests that are sent in one attempt.
 
-If a provider refuses a request, the hook `retry` of its plugin may change the request, which is then sent again. From
-the second change on, each change must leave out more features (`ClientRequest.without`) than the one before.
+If a provider refuses a request, the hook `retry` of its plugin may change the request, which is then sent again. After
+the first change, a further one is allowed only if it leaves out more features (`ClientRequest.without`).
 """
 
 
@@ -152,8 +152,8 @@ class CallProvider(msgspec.Struct, frozen=True):
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:
         """Build and send the request. Return the reply, whose body is not read yet.
 
-        Fields of the request may have to be dropped. If the provider's `on_loss` forbids that, nothing is sent, and
-        `CandidateRefused` is raised.
+        Raises `CandidateRefused`, and sends nothing, if fields of the request would be dropped and the provider's
+        `on_loss` forbids that.
         """
         candidate = attempt.candidate
         provider = candidate.offer.provider
@@ -190,10 +190,10 @@ async def _body(call: Call, attempt: Attempt, reply: UpstreamResponse) -> bytes:
 
 
 def _is_document(head: Head, content_type: str) -> bool:
-    """Return whether the content type shows that a reply is not a stream, such as a JSON error or a proxy's HTML page.
+    """Return whether the content type proves that a reply is no stream, as for a JSON error or a proxy's HTML page.
 
-    `content_type` is the type of the provider's streams. If that type is server-sent events, the type text/plain proves
-    nothing, because some servers send server-sent events as text/plain.
+    `content_type` is the type of the provider's streams. For server-sent events, the type text/plain proves nothing,
+    because some servers send them as text/plain.
     """
     given = head.headers.get("content-type", "").lower()
     if given.startswith(content_type):
@@ -202,8 +202,8 @@ def _is_document(head: Head, content_type: str) -> bool:
 
 
 def _with_type(headers: dict[str, str], content_type: str) -> dict[str, str]:
-    """Return the headers of a reply. A content type other than `content_type` is replaced by it, because some SDKs rely
-    on the type.
+    """Return the headers of a reply, with `content_type` in place of any other content type. Some SDKs rely on this
+    type.
     """
     is_right = headers.get("content-type", "").lower().startswith(content_type)
     return headers if is_right else {**headers, "content-type": content_type}

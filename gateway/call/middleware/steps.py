@@ -1,11 +1,10 @@
 """Does the I/O for the hook `steps` of plugins: requests and downloads that are needed before a request can be built.
 
-- An attempt runs two sets of steps. The steps of the client's compatibility flag (plugin of an API format) run before
-  the middleware `translate`, in the client's dialect. The steps of the provider's flag run after `translate`, in the
-  provider's dialect. If client and provider have the same flag, its steps run only once.
+- An attempt first runs the steps of the client's API format, then the middleware `translate`, and then the steps of the
+  provider's API format. If both formats are the same, the steps run only once.
 - The plugin's generator yields a request to send, a file to fetch or a computation (`Work`), and receives the result.
   The plugin itself opens no connection.
-- Most requests need no steps. The plugin then returns the request instead of a generator.
+- Most requests need no steps. The plugin then returns the request in place of a generator.
 """
 
 from __future__ import annotations
@@ -61,9 +60,10 @@ class Fetching(msgspec.Struct, frozen=True):
 
 
 class Steps(msgspec.Struct, frozen=True):
-    """Runs the steps of one compatibility flag (plugin of an API format): the client's or the provider's.
+    """Runs the steps of the plugin that `flag_of` returns. If it returns None, no steps run.
 
-    `flag_of` returns the flag. If it returns None, no steps run.
+    An attempt has two such objects: one for the client's compatibility flag (plugin of an API format), and one for the
+    provider's.
     """
 
     sender: Sender
@@ -89,8 +89,8 @@ class Steps(msgspec.Struct, frozen=True):
     async def _performed(
         self, call: Call, attempt: Attempt, flag: Plugin, steps: PluginSteps, drop: DropRelay, following: AttemptNext
     ) -> Response:
-        """Perform the steps of a plugin (requests, downloads and computations), and run the next step of the attempt.
-        If the steps end with a reply, return this reply instead.
+        """Run the steps of a plugin (requests, downloads and computations). If they end with a changed request, run the
+        next step of the attempt with it. If they end with a reply, return this reply.
         """
         try:
             result = await self._run(call, attempt, flag, steps, drop)
@@ -122,7 +122,9 @@ class Steps(msgspec.Struct, frozen=True):
         return await drive(steps, sender, getter, flag.hooks, worker)
 
     async def _send(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> StepResponse:
-        """Send the request of a step, and return the reply. Raises `UpstreamFailed` if the key is refused."""
+        """Send the request that a plugin's step needs, and return the reply. Raises `UpstreamFailed` if the provider
+        cannot be reached or refuses the key.
+        """
         try:
             return await self._send_once(call, attempt, request)
         except CredentialRefused as refusal:
@@ -145,16 +147,15 @@ def client_flag(call: Call, _attempt: Attempt) -> Plugin:
 
 
 def provider_flag(call: Call, attempt: Attempt) -> Plugin | None:
-    """Return the plugin of the provider's API, or None if the client's API has the same plugin.
-
-    In that case, the steps of the plugin have already run as the client's steps, and must not run twice.
+    """Return the plugin of the provider's API. Return None if it is also the plugin of the client's API, because its
+    steps have then run already.
     """
     flag = attempt.candidate.flag
     return None if flag is call.flag else flag
 
 
 async def work_here(work: Work) -> Any:
-    """Do a computation on the event loop, and return its result."""
+    """Run a computation in this process, on the event loop, and return its result."""
     return work.function(*work.args)
 
 
@@ -191,7 +192,9 @@ async def drive(
 
 
 def _not_a_stream(flag: Plugin) -> PluginFailed:
-    """Return the error for a plugin whose hook `steps` returned a body, although the client asked for a stream."""
+    """Return the error for a plugin whose hook `steps` ends with a complete body, although the client asked for a
+    stream.
+    """
     hook = flag.hooks["steps"]
     return PluginFailed(
         flag.name, hook.name, "answered a request for a stream with a whole body", definition(hook.function)

@@ -67,7 +67,7 @@ class StreamTranslation(Stage):
         return Batch(translated, fault or batch.fault)
 
     async def feed_slowly(self, batch: Batch) -> Batches:
-        """Translate the events of a batch in a worker process, and yield the results in batches.
+        """Translate the events of a batch in a worker process, and yield the translated events in batches.
 
         Other tasks can run between two batches.
         """

@@ -29,7 +29,9 @@ A configuration with 10,000 grants has about 260,000."""
 MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
 """Maximum size of a configuration in bytes. 10,000 grants take less than 2 MB. A larger file is not a configuration."""
 _MAX_NAME: Final = 100
-"""Number of characters to which a name in a dotted path is cut, if the name is more than twice as long."""
+"""Number of characters that a dotted path shows of a very long name. A name of up to twice this length is shown in
+full.
+"""
 _PLAIN_KEY: Final = re.compile(r"[\w-]+")
 
 Path = tuple[str | int, ...]

@@ -23,20 +23,19 @@ MARK: Final = re.compile(r"redacted:[0-9a-f]{32}")
 Role = tuple[str, ...]
 """The purpose of a string in a document: its path without indexes and without names that people chose.
 
-For example, the API key of any provider has the role `("providers", "apikey")`. The name of a member has a role too:
-the path of the object that has the member, followed by `(name)`.
+For example, the API key of any provider has the role `("providers", "apikey")`. The role of a JSON key is the path of
+the object that has the key, followed by `(name)`.
 """
 
 
 class Known(NamedTuple):
-    """The secret behind a redaction mark."""
+    """The secret that a redaction mark stands for."""
 
     text: str
     """The secret as the document spells it, with escapes and without quotes."""
     roles: frozenset[Role] = frozenset()
-    """The roles (`Role`) of the strings that contain the secret. For example, a `baseurl` with a password has a role.
-
-    Strings whose JSON key shows that they are secret, such as `apikey`, are left out.
+    """The purposes of the strings in which the secret was found, although their JSON keys do not show that they are
+    secret. An example is a `baseurl` with a password.
     """
 
 
@@ -73,10 +72,9 @@ def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redact
 
 
 def role_lookup(document: Document) -> Callable[[int], Role | None]:
-    """Return a function that maps an offset to the role of the string (a value or a key) at this offset.
+    """Return a function that maps an offset to the purpose (`Role`) of the string at this offset.
 
-    A role is the purpose of a string: its path, such as `("providers", "apikey")`, without indexes and without names
-    that people chose. The function returns None for an offset outside of strings.
+    The string may be a value or a JSON key. The function returns None for an offset outside of strings.
     """
     values = {string.start: string.path for string in document.strings}
     names = {at: (*path[:-1], "(name)") for path, at in document.offsets.items() if path and isinstance(path[-1], str)}

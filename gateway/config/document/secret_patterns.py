@@ -25,10 +25,9 @@ _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
 Only the string's own key is compared with this pattern, and not the keys of enclosing objects.
 """
 _AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
-"""Pattern for keys such as `authorization`. Their value is a secret, or a word such as `bearer` (`_MODE`)."""
+"""Pattern for keys such as `authorization`. Their value is either a secret or the name of an authorization scheme."""
 _MODE: Final = re.compile(r"[a-z_-]{0,32}|sigv4")
-"""Pattern for words that say how a key is sent, such as `bearer`. Any other value of `authorization` counts as
-secret."""
+"""Pattern for the names of authorization schemes, such as `bearer`."""
 _SECRET_HEADER: Final = re.compile(r"auth|cookie|key|token|secret|password|credential", re.IGNORECASE)
 _HEADERS: Final = "add_headers"
 _CHOSEN: Final = (
@@ -99,9 +98,10 @@ def is_secret(path: Path) -> bool:
 
 
 def is_secret_value(string: String) -> bool:
-    """Return whether a string is secret, judging by the name of its JSON key.
+    """Return whether the JSON key of a string says that the string is secret.
 
-    For the key `authorization`, the value decides too: a word such as `bearer` is not secret.
+    If the key is one such as `authorization`, a string that is only the name of a scheme, such as `bearer`, is not
+    secret.
     """
     path = string.path
     leaf = next((at for at in reversed(range(len(path))) if isinstance(path[at], str)), -1)
@@ -144,9 +144,9 @@ def secrets_in_url(text: str) -> Iterator[tuple[int, int]]:
 
 
 def has_secret_in_url(text: str) -> bool:
-    """Return whether a text has a URL with a part that is usually secret, such as a password.
+    """Return whether a text has a URL with a part for secrets, such as a password or a token in the query.
 
-    The result is also True if this part is a macro.
+    The value of this part does not matter. It may be a macro (`${NAME}`).
     """
     return any(pattern.search(text) for pattern in _IN_URL)
 
@@ -165,10 +165,10 @@ def secrets_in_comment(comment: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_prose(text: str, group: str) -> bool:
-    """Return whether `text`, which a pattern for secrets has matched in a comment, is harmless.
+    """Return whether a text in a comment is harmless, although a pattern for secrets has matched it.
 
-    It is harmless if it is a plain word, a reference such as `env:NAME`, or a word such as `bearer`. `group` is the
-    name of the pattern's group that matched.
+    A plain word, a reference such as `env:NAME`, and an authorization scheme such as `bearer` are harmless. `group` is
+    the name of the group of the pattern that matched.
     """
     if group == "word" and not _DIGIT.search(text):
         return True

@@ -31,10 +31,11 @@ MIN_ANYWHERE: Final = 8
 Place = Literal["key", "url", "comment", "plain"]
 """The place where a secret was found:
 
-- `key`: in a string whose key is for secrets;
+- `key`: in a string whose JSON key, such as `apikey`, says that the string is secret;
 - `url`: in a URL in another string;
 - `comment`: in a comment;
-- `plain`: in any other string or key."""
+- `plain`: in any other string or JSON key.
+"""
 
 _SCHEME: Final = re.compile(r"(?:bearer|basic)\s+(?=\S)", re.IGNORECASE)
 

@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Final
 
 EVERY: Final = 0.25
-"""Seconds between two comparisons. A comparison takes some microseconds for each file.
-
-A change should take effect within two seconds.
+"""Seconds between two comparisons. So a change takes effect within two seconds. A comparison takes some microseconds
+for each file.
 """
 SETTLE: Final = 0.1
 """Seconds for which files must stay unchanged before a change is reported. So a partly written file is not loaded."""
 LOOKS: Final = 8
-"""Maximum number of comparisons that wait until changed files stay unchanged. After the last comparison, the change is
-reported even if the files are still changing.
+"""Maximum number of comparisons after a change, to wait until the files stay unchanged. After the last comparison, the
+change is reported even if the files are still changing.
 """
 
 Stamp = tuple[int, ...]
@@ -32,7 +31,7 @@ Stamp = tuple[int, ...]
 
 
 def stamps(files: Iterable[Path]) -> dict[Path, Stamp]:
-    """Return the stamp of each file. A file has changed if its stamp differs from an earlier one."""
+    """Return the `stat` values of each file. If they differ from earlier ones, the file has changed."""
     return {path: _stamp(path) for path in files}
 
 
@@ -53,9 +52,8 @@ async def watch(
 
 
 async def _wait_until_settled(files: Callable[[], Iterable[Path]]) -> dict[Path, Stamp]:
-    """Compare the stamps (`stat` values) of the files every `SETTLE` seconds, until they stay the same.
-
-    At most `LOOKS` comparisons are made. Return the last stamps.
+    """Wait until the `stat` values of the files stay the same for `SETTLE` seconds, or until `LOOKS` comparisons are
+    made. Return the last `stat` values.
     """
     before = stamps(files())
     for _ in range(LOOKS):

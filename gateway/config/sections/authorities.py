@@ -40,7 +40,7 @@ def read_authorities(name: str, path: Path, reading: Reading) -> str:
 
 
 def watched(name: str, reading: Reading) -> FilePath:
-    """Return the path of a file that the configuration names, and add it to the files that are watched for changes."""
+    """Return the path of the file `name`, and have the file watched for changes."""
     file = reading.folder / name
     if file not in reading.files:
         reading.files |= stamps([file])

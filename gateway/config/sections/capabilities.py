@@ -1,8 +1,7 @@
 """The section `capabilities` of a provider: corrections of the gateway's data about its models.
 
 The keys of `capabilities` are the fields of `gateway.contract.capabilities.Caps`, where each field is explained. A test
-compares the keys with the fields of `Caps`. If the section lacks a key, its value is that in
-`contract/capabilities.json`.
+compares the keys with the fields. A key that is left out has the value from `contract/capabilities.json`.
 """
 
 from __future__ import annotations
@@ -210,8 +209,8 @@ def read_capabilities(
 ) -> tuple[tuple[str, Mapping[str, Any]], ...]:
     """Return the corrected capabilities: each pattern of model names with the fields to set, in the document's order.
 
-    Patterns with faults are left out. `models` maps the provider's model names to the real models. It is None if the
-    names are not known yet.
+    Patterns with faults are left out. `models` maps each model name of the provider to the id of the model that it
+    stands for. It is None if the names are not known yet.
     """
     changes = []
     for pattern, item in raw.items():

@@ -62,7 +62,7 @@ def read_charges(
 ) -> Charges | None:
     """Return the quotas and limits of the capability at `path`. If any has a fault, report all faults and return None.
 
-    If `by_model` is true, a limit without the key `per` counts each model separately.
+    `by_model` is the default for limits without the key `per`: if true, such a limit counts each model separately.
     """
     buckets = [check(BucketSection, raw, (*path, "quotas", index), report) for index, raw in enumerate(quotas)]
     limits = [

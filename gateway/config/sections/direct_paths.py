@@ -20,8 +20,9 @@ ROOT: Final = "/direct/"
 """The beginning of the paths of all requests that are forwarded to a provider unchanged."""
 _EXAMPLE: Final = 'write one such as "/direct/acme/v1/files/**" or "GET /direct/acme/v1/files/*"'
 _PATH: Final = re.compile(r"[!$&-_a-z~]+")
-"""Pattern for the characters of a path that need no percent-encoding, and `*`. `%`, `?` and `#` are not among them:
-a pattern is compared with a decoded path without its query."""
+"""Pattern for the path in an entry of `direct_paths`. It refuses `%` and `#`, because an entry is compared with a
+decoded path.
+"""
 _NO_STEPS: Final = frozenset({"", ".", ".."})
 
 

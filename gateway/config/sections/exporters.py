@@ -25,8 +25,9 @@ from gateway.config.sections.aws import AssumeRoleSection, read_assume_role
 
 DEFAULT_LIMIT: Final = 1000
 LARGEST_LIMIT: Final = 10_000
-"""Maximum number of calls in one object. A larger `limit` is reduced to this number without a message, as in Aperture,
-Tailscale's hosted gateway."""
+"""Maximum number of calls in one exported object. A larger `limit` is reduced to this number without a message, as in
+Aperture, Tailscale's hosted gateway.
+"""
 SHORTEST: Final = 1.0
 """Minimum number of seconds between two exports."""
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,220}")

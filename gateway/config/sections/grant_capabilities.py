@@ -128,9 +128,11 @@ def charges_of(section: CapabilitySection, path: Path, report: Report) -> Charge
 
 
 def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...], tuple[str, ...]]:
-    """Return the capabilities in a `CapMap`, and a message for each part that is wrong or has no effect.
+    """Return the capabilities that the tailnet policy gives to a caller, and a message for each part that is wrong or
+    has no effect.
 
-    An object with a fault gives no capability, but the other objects still count. Raises no exception.
+    `app` is the `CapMap` of tailscaled's answer: it maps the name of a capability to a list of objects. An object with
+    a fault gives no capability, but the other objects still count. Raises no exception.
     """
     capabilities: list[Capability] = []
     messages: list[str] = []
@@ -161,10 +163,7 @@ def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
 
 
 def _paths(raw: Any) -> Iterator[Path]:
-    """Yield the paths that messages about a capability's object may name.
-
-    The paths have the forms `(key,)`, `(key, index)` and `(key, index, key)`.
-    """
+    """Yield the paths inside an object from the tailnet policy, down to the keys of objects in lists."""
     for key, value in raw.items() if isinstance(raw, dict) else ():
         yield (key,)
         for index, item in enumerate(value) if isinstance(value, list) else ():

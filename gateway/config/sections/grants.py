@@ -65,9 +65,8 @@ def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> G
 
 
 def app_capabilities(raw: Any, path: Path, declared: Declared, reading: Reading) -> Iterator[Capability]:
-    """Yield the capabilities in a grant's `app`.
-
-    They are read even if the rest of the grant has faults, so that all faults are reported.
+    """Yield the capabilities in a grant's `app`, even if other keys of the grant have faults. So all faults are
+    reported at once.
     """
     app = raw.get("app") if isinstance(raw, dict) else None
     for name, items in app.items() if isinstance(app, dict) else ():

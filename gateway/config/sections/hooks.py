@@ -37,7 +37,9 @@ class HookSection(Section):
 
 
 class SendHookSection(Section):
-    """An entry of a capability's `send_hooks`: the name of a hook, its events, and the data that it gets."""
+    """An entry of a capability's `send_hooks`: the name of a hook, the events that call the hook, and the data that is
+    sent to it.
+    """
 
     name: str = Field(description='The name of a hook: "audit".', examples=['"name": "audit"'])
     events: Names = Field((), description='The events for which the hook is called: ["pre_request"].')

@@ -20,8 +20,8 @@ MAX_KEYS: Final = 50
 """Maximum number of keys of a provider. The gateway keeps metrics of each key, and searches for each key in the
 provider's replies."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
-"""Pattern for the name of a key. Most API keys of providers are longer than such a name may be, so an API key that is
-written as a name by mistake is refused.
+"""Pattern for the name of a key. Its limit of 32 characters refuses most API keys that are written as a name by
+mistake.
 """
 
 
@@ -35,7 +35,7 @@ def read_key_pool(
 ) -> tuple[PooledKey, ...]:
     """Return the keys in `apikeys` that have no fault. `provider` is the object that contains `apikeys`.
 
-    `path` is the path of `apikeys`. `source_of` reads the keys that are obtained at run time.
+    `path` is the path of `apikeys`. `source_of` returns the source of a key that is obtained at run time.
     """
     if keys:
         _check_use(keys, provider, authorization, path, reading)

@@ -18,7 +18,7 @@ from gateway.config.sections.key_helpers import read_key_helper
 from gateway.config.sections.service_accounts import GoogleSection, read_service_account
 
 SourceOf = Callable[[str, Path], CredentialSource | None]
-"""A function that returns the source of a key. It returns None for a fixed key.
+"""A function that returns the source of a key that is obtained at run time, or None for any other key.
 
 Its arguments are the text of the key, and its path in the document. It reports the faults of the text.
 """
@@ -27,10 +27,11 @@ Its arguments are the text of the key, and its path in the document. It reports 
 def key_sources(
     provider: Mapping[str, Any], authorization: Authorization, authorities: str, path: Path, reading: Reading
 ) -> SourceOf:
-    """Return a function that returns the source of a key of this provider. `path` is the path of the provider.
+    """Return the function that reads a provider's keys if they are obtained at run time. `path` is the path of the
+    provider.
 
-    Report an error if the keys are Google service accounts and `authorization` does not allow their tokens. Warn if the
-    provider has a section `google` but no such key.
+    Report an error if a key is a Google service account and `authorization` is neither `bearer` nor `sigv4`. Warn of a
+    section `google` if no key is a service account.
     """
     google = reading.within(GoogleSection, provider, (*path, "google"))
     texts = [text for text in _texts(provider) if text.startswith(KEYFILE)]

@@ -69,7 +69,7 @@ def loopback_listener(listen: str) -> Listener:
 
 
 def needs_mode(listen: str) -> str:
-    """Return the error message for a listener without the key `identity`, whose address other machines can reach."""
+    """Return the error message for a listener that other machines can reach, and that has no key `identity`."""
     advice = (
         '"identity": "serve-headers" behind tailscale serve'
         if listen.startswith("unix:")

@@ -47,9 +47,9 @@ def _check_flag(flag: str, enabled: Collection[str], path: Path, reading: Readin
 
 
 def _unknown(flag: str, enabled: Collection[str], reading: Reading) -> str:
-    """Return the message about a key under `options` that is no compatibility flag.
+    """Return the message about a key of `options` that is not the name of a compatibility flag (API format).
 
-    If the key is an option of an enabled flag, the message says where to write it.
+    If the user has written an option without its flag, the message says under which flag the option belongs.
     """
     options = reading.plugins.options
     owners = [owner for owner in options if owner in enabled and flag in options[owner].model_fields]

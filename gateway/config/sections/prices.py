@@ -94,7 +94,9 @@ def _text(path: FilePath, report: Report) -> str | None:
 
 
 def _row(raw: Any, path: Path, report: Report) -> Entry | None:
-    """Return a row in the form of `money/prices/table.json`. If it has faults, report them and return None."""
+    """Return a row of the price file, in the form of the gateway's own table. If it has faults, report them and return
+    None.
+    """
     section = check(RowSection, raw, path, report)
     if section is None:
         return None

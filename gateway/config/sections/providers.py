@@ -291,9 +291,8 @@ def _authorities(section: ProviderSection, path: Path, reading: Reading) -> str:
 
 
 def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading) -> None:
-    """Report an error for each enabled compatibility flag whose plugin is faulty. Warn of flags that have no effect.
-
-    A flag that is set to false is reported only if it is unknown.
+    """Report an error for each enabled compatibility flag whose plugin is faulty. Warn of enabled flags that have no
+    effect, and of unknown flags.
     """
     known = ", ".join(sorted(reading.plugins.flags))
     for flag, value in compatibility.items():
@@ -325,9 +324,9 @@ def _check_base_url(url: str, flags: Sequence[str], path: Path, reading: Reading
 
 
 def _check_search(host: str, flags: Sequence[str], path: Path, reading: Reading) -> None:
-    """Warn if no plugin of the enabled compatibility flags can request a list of models from this host.
+    """Warn if the enabled compatibility flags have no way to request a list of models from this host.
 
-    Only the plugins are asked. No request is sent to the host. A plugin that fails causes a warning too.
+    Their plugins know the hosts that have such lists. No request is sent. A plugin that fails causes a warning too.
     """
     searches = [reading.plugins.searches[flag] for flag in flags if flag in reading.plugins.searches]
     try:
@@ -339,10 +338,9 @@ def _check_search(host: str, flags: Sequence[str], path: Path, reading: Reading)
 
 
 def _auto_cache(section: ProviderSection, flags: Sequence[str], path: Path, reading: Reading) -> AutoCaching:
-    """Return the value of the key `auto_cache`.
+    """Return the value of `auto_cache`: to which requests the gateway adds cache marks, which ask for prompt caching.
 
-    Cache marks in a request ask the provider for prompt caching. If none of the enabled compatibility flags (API
-    formats) has cache marks, the key has no effect: warn, and return False.
+    If no enabled compatibility flag (API format) has cache marks, warn that the key has no effect, and return False.
     """
     marking = sorted(reading.plugins.cache_marks)
     if section.auto_cache and marking and not set(flags) & set(marking):

@@ -123,7 +123,8 @@ def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """Return the earlier quota that could make a bucket called `name`, or `name` itself if there is none.
+    """Return the earlier quota with a template that may make a bucket of the same name as the quota `name`. If there is
+    none, return `name`.
 
     A quota with a template makes a bucket for each caller. For example, `team:<user>` makes the bucket
     `team:ann@example.com` for Ann. `before` maps the part before the template (`team:`) to the whole name of the quota
@@ -135,12 +136,11 @@ def _made_by(name: str, before: Mapping[str, str]) -> str:
 
 
 def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
-    """Return whether a quota's name is valid. Warn if two quotas could have buckets of the same name.
+    """Return whether a quota's name is valid. Warn if an earlier quota could have a bucket of the same name.
 
     A name may end with one of `TEMPLATES` after a colon, as in `team:<user>`. Any other use of a template is invalid.
-
-    `before` has the earlier quotas whose names have a template. It maps the part before the template (`team:`) to the
-    whole name. If `name` has a template, it is added to `before`.
+    `before` has the earlier names with a template. It maps the part before the template (`team:`) to the whole name. If
+    `name` has a template, it is added.
     """
     templates = _TEMPLATE.findall(name)
     if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):

@@ -87,12 +87,11 @@ class _Fault(ValueError):
 def read_service_account(
     apikey: str, google: GoogleSection, authorities: str, path: Path, reading: Reading
 ) -> ServiceAccount | None:
-    """Return the service account of a key of the form `keyfile::PATH` or `keyfile::{...}`.
+    """Return the service account of a key of the form `keyfile::PATH` or `keyfile::{...}`. Return None for any other
+    key.
 
-    Return None for another form.
-
-    `path` is the path of the key in the document. `authorities` are the certificate authorities of the provider's
-    `ca_file`, which are accepted at the token endpoint too. If the key file has a fault, report it and return None.
+    If the key file has a fault, report it and return None. `path` is the path of the key in the document. `authorities`
+    are the certificate authorities of the provider's `ca_file`, which are accepted at the token endpoint too.
     """
     if not apikey.startswith(KEYFILE):
         return None
@@ -127,7 +126,7 @@ def _file(text: str, reading: Reading) -> FilePath:
 
 
 def _account(text: str, what: str, source: str, google: GoogleSection, authorities: str) -> ServiceAccount:
-    """Return the service account of a key file's text. Raises `_Fault` if the text has a fault.
+    """Parse the text of a key file. Raises `_Fault` if the text has a fault.
 
     `what` is the name of the file in the error's message. `source` says where the private key comes from
     (`Secret.source`).

@@ -79,7 +79,9 @@ _OF_POSTGRES: Final = ("password", "ca_file", "read_url", "shared")
 _OF_SHARED: Final = ("lease_seconds", "on_outage", "share_config")
 """Keys that are used only if several gateways share a database."""
 LEASE_SECONDS: Final = 30
-"""Default of `lease_seconds`. A gateway renews its shares of quotas three times in this time."""
+"""Default of `lease_seconds`: the time for which a gateway may spend its share of a quota without asking the database.
+It asks three times in this time.
+"""
 
 
 def read_storage(raw: Any, reading: Reading) -> Storage:

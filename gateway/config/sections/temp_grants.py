@@ -24,15 +24,17 @@ from gateway.config.sections.hooks import NO_HOOKS
 
 
 class OldModelSection(Section):
-    """The models that a grant in the older form allows: one model or all models, of one provider or of any."""
+    """The models that a grant allows. Without `model`, all models are allowed. Without `provider`, the models of all
+    providers are allowed.
+    """
 
     provider: Name | None = Field(None, description='The provider\'s key: "bedrock"; by default, any provider.')
     model: Name | None = Field(None, description='The model: "us.amazon.nova-lite-v1:0"; by default, all models.')
 
 
 class OldItemSection(CapabilitySection):
-    """A capability in the older form of grants. In this form, the key `providers` names models, or providers with all
-    their models.
+    """An entry of the list `grants`. It is like a capability of current grants, but the key `providers` says which
+    models are allowed.
     """
 
     providers: Annotated[Items, Holds(OldModelSection, "list")] = Field(
@@ -44,7 +46,9 @@ class OldItemSection(CapabilitySection):
 
 
 class TempGrantSection(Section):
-    """A grant of the older form. Its capabilities are in `app`, as in current grants, or in the list `grants`."""
+    """A grant in the form of older versions of Aperture. It has its capabilities in `app` (as current grants do) or in
+    the list `grants`.
+    """
 
     src: tuple[str, ...] = Field(
         strict=False, description='The callers, as in grants: ["group:eng"].', examples=['"src": ["*"]']

@@ -47,9 +47,9 @@ class TlsSection(Section):
 
 
 def read_tls(raw: Any, path: Path, reading: Reading) -> ListenerTls | None:
-    """Return the listener's TLS settings, or None if the section itself has a fault.
+    """Return the TLS settings of a listener. Return None if the section is invalid.
 
-    A fault in a file that the section names is reported, but the settings are still returned.
+    If a file that the section names has a fault, report the fault and return the settings.
     """
     section = reading.section(TlsSection, raw, path)
     if section is None:
@@ -89,7 +89,7 @@ def _faults(certificate: FilePath, key: FilePath) -> dict[str, str]:
 
 
 def _load(context: ssl.SSLContext, certificate: FilePath, key: FilePath) -> str:
-    """Load the certificate and the key. Return the reason if this is not possible, or "" otherwise."""
+    """Load the certificate and the key into `context`. Return the reason if that fails, and "" if it succeeds."""
 
     def refuse() -> str:
         raise ValueError(f"the key in {key} has a password; write it without one")

@@ -37,7 +37,9 @@ class McpSection(Section):
 
 
 class ConnectorSection(Section):
-    """A server of tools, resources or an HTTP API. Keys that are not listed here are allowed and not checked."""
+    """A server that offers tools and resources (MCP), or an HTTP API. Keys other than the ones below are allowed and
+    not checked.
+    """
 
     is_open = True
 
@@ -106,6 +108,6 @@ def _check_connector(name: str, raw: Any, path: Path, reading: Reading) -> None:
 
 
 def _members(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return the object under `key` in an unchecked section, or {} if the value is not an object."""
+    """Return the object under `key`, or {} if there is none. `raw` has not been checked."""
     inner = raw.get(key)
     return inner if isinstance(inner, dict) else {}

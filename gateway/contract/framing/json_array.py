@@ -23,18 +23,19 @@ END: Final = b"]"
 MAX_ITEM: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one object. A provider that sends a longer object is broken or hostile."""
 MAX_MARKS: Final = 1_000_000
-"""Maximum number of strings and brackets in one object. Reading them takes less than a second."""
+"""Maximum number of strings and brackets in one object. An object with more is refused, so that parsing an object takes
+less than a second."""
 
 _MARK: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
-"""Pattern for a complete string, the first quote of an incomplete string, or a bracket."""
+"""Pattern for a bracket, a complete string, or the opening quote of a string whose end has not been received yet."""
 _STRING: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-"""Pattern for the text from a position within a string to the string's end. The match ends before the closing quote, or
-before an incomplete escape.
+"""Pattern for the bytes of a string up to its closing quote. If the quote has not been received, it matches all
+received bytes, except an incomplete escape at their end.
 """
 _QUOTE: Final = ord('"')
 _ARRAY: Final = ord("[")
 _OPENED_BY: Final = {ord("]"): _ARRAY, ord("}"): ord("{")}
-"""The opening bracket that belongs to each closing bracket."""
+"""The matching opening bracket of each closing bracket."""
 
 
 class Decoder:
@@ -92,12 +93,13 @@ class Decoder:
             raise BadFrame(f"the provider's stream has an object of more than {MAX_ITEM} bytes")
 
     def rest(self) -> None:
-        """Return None. An incomplete object at the end of the stream is no event."""
+        """Return None, because an incomplete object at the end of the stream is no event."""
         return
 
     def _next_item(self) -> bool:
-        """Read up to the end of the next object or of the array, and return True. Return False if more bytes are
-        needed.
+        """Read up to the end of the next object, or up to the bracket that ends the array.
+
+        Return True if this end has been received, and False if more bytes are needed.
         """
         while bracket := self._next_bracket():
             depth = len(self._open)
@@ -119,7 +121,7 @@ class Decoder:
         return False
 
     def _next_bracket(self) -> int:
-        """Return the byte of the next bracket outside of strings, or 0 if the received bytes have none."""
+        """Return the byte of the next bracket that is not inside a string, or 0 if more bytes are needed."""
         buffer = self._buffer
         while not self._in_string or self._ends_string():
             mark = _MARK.search(buffer, self._at)
@@ -137,7 +139,9 @@ class Decoder:
         return 0
 
     def _ends_string(self) -> bool:
-        """Read to the end of the current string. Return False if more bytes are needed."""
+        """Read the rest of the current string. Return True if its end has been received, and False if more bytes are
+        needed.
+        """
         rest = _STRING.match(self._buffer, self._at)
         self._at = rest.end() if rest else self._at
         if self._at == len(self._buffer) or self._buffer[self._at] != _QUOTE:

@@ -1,7 +1,7 @@
 """Server-sent events (WHATWG HTML, 9.2). Every byte of the stream belongs to exactly one frame.
 
 - A frame ends with a blank line. Lines end with CR LF, LF or CR, and one stream may use all three.
-- A comment is a frame without a payload, so that it can be forwarded unchanged.
+- A comment is a frame too, without a payload. So comments can be forwarded unchanged.
 """
 
 from __future__ import annotations
@@ -19,31 +19,32 @@ MAX_EVENT: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one event. A provider that sends a longer event is broken or hostile."""
 
 LARGE: Final = 64 * 1024
-"""Minimum size in bytes of an event whose lines are read one by one. This saves a copy of the event."""
+"""Size in bytes above which the lines of an event are read one by one, because reading them together copies the
+event."""
 MAX_LINES: Final = 20_000
 """Maximum number of lines of one event. Most events have two lines."""
 MAX_FIELD: Final = 4096
-"""Maximum number of bytes that are read from a line whose field is not `data`."""
+"""Maximum number of bytes that are read from a line that is no `data` line, such as the event's name."""
 _DATA: Final = b"data:"
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 """A pattern for the end of an event: two line ends in a row. CR followed by LF is one line end, not two."""
 _USUAL: Final = re.compile(rb"(?:event: ?([^\r\n]{0,256}+)\n)?data: ?([^\r\n]*+)\n\n")
-"""A pattern for the form of most events: at most one name, and one line of data. A chunk that is such an event is
-decoded without a search for lines.
+"""Pattern for the usual form of an event: at most one `event` line, and then one `data` line. If a chunk is exactly one
+such event, the decoder does not search it for lines.
 """
 _BOM: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b"\n\n"
 _LONGEST_END: Final = 4
 LF: Final = b"\n"
-"""The raw bytes of a frame that consists only of an LF.
+"""The bytes of a frame that is only an LF.
 
-If a chunk ends between CR and LF, the event is yielded at once, without waiting for the LF. The LF, which comes later,
-becomes a frame of its own.
+If a chunk ends between CR and LF, the event is yielded at once. The LF comes with the next chunk, and becomes a frame
+of its own.
 """
 
 
 class Decoder:
-    r"""A decoder that makes frames from chunks of any size.
+    r"""A decoder that divides server-sent events into frames. The chunks that it gets may have any size.
 
     `feed` raises `BadFrame` if an event is longer than `MAX_EVENT`.
 
@@ -96,9 +97,10 @@ class Decoder:
             raise BadFrame(f"the provider's stream has an event of more than {MAX_EVENT} bytes")
 
     def rest(self) -> Frame | None:
-        """Return the last event of a stream if the blank line after it is missing, or None if there is no such event.
+        """Return the last event of a stream that ended without a blank line. Return None if no received bytes are left.
 
-        The blank line is added to `raw`, because a client ignores an event without this line. The event may be cut.
+        The blank line is added to `raw`, because a client ignores an event without it. If the stream ended too early,
+        the event may be incomplete.
         """
         raw = bytes(self._buffer)
         return _frame(raw + _BLANK) if raw else None

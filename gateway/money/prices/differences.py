@@ -22,7 +22,7 @@ PathPrices = Mapping[str, Decimal]
 200000`."""
 
 JUMP: Final = Decimal("0.5")
-"""Fraction of a price. A change by this fraction or more, up or down, is reported as a jump."""
+"""A price change is reported as a jump if it is at least this fraction of the old price, up or down."""
 _LOWEST: Final = Decimal("0.004")
 """Lowest believable price of input in USD for 1M tokens. The cheapest models cost 0.005 USD."""
 _HIGHEST: Final[Mapping[str, Decimal]] = {"input": Decimal(200), "output": Decimal(1000)}
@@ -38,8 +38,8 @@ _RATIOS: Final[Mapping[str, tuple[str, Decimal, Decimal]]] = {
     "image_output": ("input", Decimal(1), Decimal(200)),
     "audio_input": ("input", Decimal("0.1"), Decimal(100)),
 }
-"""Believable ratios of a price to another price of the same row: the other price's kind, the lowest and the highest
-ratio.
+"""Plausible ratios between two prices of one row. The key is the kind of the first price. The values are the kind of
+the second price, the lowest ratio and the highest ratio.
 
 For example, the price of `output` is 0.25 to 160 times the price of `input`.
 """
@@ -47,8 +47,9 @@ _TIER_RATIO: Final = (Decimal("0.1"), Decimal(20))
 """Believable ratios (lowest, highest) of a price for a service tier or a long prompt to the standard price. Real ratios
 are 0.4 to 12."""
 _SIBLINGS: Final = Decimal(30)
-"""Highest believable ratio between the input prices of one model at two sellers or in two regions. The highest real
-ratio is 24."""
+"""Highest plausible ratio between the input prices of one model at two sellers or in two regions. The highest ratio of
+real prices is 24.
+"""
 _VENDORS: Final = re.compile(r"^(\w+[./])+(?=[a-z])")
 _ENDINGS: Final = re.compile(r"(-v\d+(:\d+)?|-\d+:\d+|[-@]\d{8}|-\d{4}-\d{2}-\d{2})+$")
 
@@ -99,12 +100,12 @@ class Differences(msgspec.Struct, frozen=True):
     added: Mapping[Key, PathPrices] = msgspec.field(default_factory=dict)
     changed: Mapping[Key, tuple[Change, ...]] = msgspec.field(default_factory=dict)
     gone: Sequence[Key] = ()
-    """Rows that only the earlier file has."""
+    """The keys of the rows that are in the earlier file only."""
     kept: Mapping[Key, str] = msgspec.field(default_factory=dict)
-    """The new value of the field `dropped` of each row in which this field is new or has changed, by the row's key.
+    """The rows whose field `dropped` is new or has changed: the row's key, and the new text of the field.
 
-    The price file may keep prices that their source no longer lists. The row then has the field `dropped`, with the day
-    on which the prices were first missing. If only some prices of the row are missing, the field also names them.
+    A price file may keep prices that their source no longer lists. Then `dropped` has the day on which they were first
+    missing, and the names of these prices if other prices of the row are still listed.
     """
     doubts: Mapping[Key, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """The reasons to doubt a new or changed row, by the row's key: prices that are implausible or have jumped."""
@@ -137,7 +138,8 @@ def _tier(prices: Entry, prefix: str) -> Iterator[tuple[str, Decimal]]:
 def compare(before: Iterable[Entry], after: Iterable[Entry], *, partial: bool = False) -> Differences:
     """Return the differences between two price files.
 
-    If `partial` is true, rows that only `before` has are not reported.
+    `partial` is true if `after` contains only some of the rows. Then rows that are in `before` only are not reported as
+    gone.
     """
     old, new = rows_by_key(before), rows_by_key(after)
     added = {key: prices_of(new[key]) for key in sorted(new.keys() - old.keys())}

@@ -29,17 +29,17 @@ PLACES: Final = 15
 So a published price in USD for 1M tokens may have up to nine decimals.
 """
 NANO: Final = 9
-"""Number of decimals of an amount in USD that is stored in nanodollars."""
+"""Decimal places of one nanodollar as an amount in USD: 9. Costs are rounded to this number of decimals."""
 PER_MILLION: Final = 6
-"""The number of zeros in 1,000,000. Prices are published for 1,000,000 tokens."""
+"""Exponent of 1,000,000 = 10**6, for `Priced.usd`: published prices are for 1,000,000 tokens."""
 
 STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
 """Names that providers give to the standard service tier, which also serves requests that name no tier.
 
-Any other name is a separate tier. If a model has no prices for a separate tier, its prices in this tier are unknown,
-because the standard price would be wrong. For example, Anthropic's "priority", OpenAI's "scale" and Bedrock's
-"reserved" are paid for by contract, and Bedrock's latency-optimised inference ("optimized") costs more. An operator can
-add prices in a price file.
+Every other name is a tier of its own. If a model has no prices for such a tier, its price there is unknown, because the
+standard price would be wrong. For example, Anthropic's "priority", OpenAI's "scale" and Bedrock's "reserved" are paid
+for by contract. Bedrock's latency-optimised inference ("optimized") costs more. An operator can add prices in a price
+file.
 """
 PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
     {
@@ -49,11 +49,10 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Kinds of tokens that another kind includes. For example, `image_input` is a part of `input`. Each kind is mapped to a
-pair.
+"""Kinds of tokens that are also counted in another kind. For example, tokens of `image_input` are counted in `input`.
 
-The first value is the including kind. The second value applies if a model has no separate price for the part. If it is
-True, the part has the price of the including kind. If it is False, the cost of a call with such tokens is unknown.
+The first value is that other kind. The second value applies to a model without a separate price for the tokens: True if
+they cost as much as the other kind, and False if the cost of a call with such tokens is unknown.
 """
 
 FEES: Final = ("web_search", "file_search")
@@ -138,7 +137,7 @@ class Amount(NamedTuple):
 
 
 def nanodollars(amounts: Iterable[Amount]) -> int:
-    """Return the sum of the amounts in nanodollars, rounded half up once."""
+    """Return the sum of the amounts in nanodollars. Only the sum is rounded, half up."""
     known = list(amounts)
     if len(known) == 1:
         return _rounded(*known[0])
@@ -179,9 +178,9 @@ class Priced(msgspec.Struct, frozen=True):
         extra: Mapping[str, int] = NOTHING,
         at: float | None = None,
     ) -> int | None:
-        """Return the cost of a call in nanodollars, or None if a price is unknown.
+        """Return the cost in nanodollars, rounded half up, or None if a price is unknown.
 
-        The exact cost (`amount`) is rounded once, half up. The arguments are those of `amount`.
+        `amount` computes the cost, and explains the arguments.
         """
         amount = self.amount(usage, tier=tier, geo=geo, extra=extra, at=at)
         return None if amount is None else _rounded(*amount)
@@ -195,13 +194,13 @@ class Priced(msgspec.Struct, frozen=True):
         extra: Mapping[str, int] = NOTHING,
         at: float | None = None,
     ) -> Amount | None:
-        """Return the exact cost of one billed part of a call, or None if one of the needed prices is unknown.
+        """Return the exact cost of one billed part of a call, or None if a price is unknown.
 
-        `extra` has further counts by name: uses of tools such as `web_search`, and tokens of the kinds in `PARTS`, such
-        as `image_input`. Tools that are not in `FEES` cost nothing. `at` is the Unix time of the call, now by default.
-
-        `geo` is the geography that the provider reports. If there are no prices for `geo`, the standard prices are
-        multiplied by the factor for `geo`. Without such a factor, the cost is None.
+        - `extra` has further counts by name: uses of tools such as `web_search`, and tokens of the kinds in `PARTS`,
+          such as `image_input`. A tool that is not in `FEES` costs nothing.
+        - `geo` is the geography that the provider reports. If the model has no prices for `geo`, the standard prices
+          times the factor for `geo` are used. Without such a factor, the cost is unknown.
+        - `at` is the Unix time of the call, by default now.
         """
         rates, factor = self._period(at)[1], None
         steps = rates.steps(tier, geo)
@@ -265,7 +264,7 @@ class Priced(msgspec.Struct, frozen=True):
         return None if unit is None else unit // scale
 
     def usd(self, unit: int, per: int = 0) -> str:
-        """Return the price of `10**per` tokens as decimal text, in USD.
+        """Return the price of `10**per` tokens in USD, as decimal text.
 
         `unit` is the price of one token in units of `10**-self.places` USD.
         """
@@ -278,10 +277,8 @@ def _start(period: tuple[float, Rates]) -> float:
 
 
 _values: Final = attrgetter("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
-"""A function that returns five values of a `Usage` or a `Units`, one for each kind of token that is always billed
-separately.
-
-The values are numbers of tokens for a `Usage`, and prices for a `Units`.
+"""A function that returns five fields of a `Usage` (token counts) or of a `Units` (prices), in the same order: one for
+each kind of token that is always billed separately.
 """
 
 
@@ -298,7 +295,9 @@ def _tokens(usage: Usage, units: Units) -> int | None:
 
 
 def units_for(usage: Usage, steps: Steps) -> Units:
-    """Return the prices for a prompt of the length in `usage`. `steps` has the prices by length of the prompt."""
+    """Return the prices that apply to a prompt as long as the one in `usage`. `steps` has the prices by length of the
+    prompt.
+    """
     units = steps[0][1]
     if len(steps) > 1:
         prompt = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
@@ -309,11 +308,11 @@ def units_for(usage: Usage, steps: Steps) -> Units:
 
 
 def _with_media(total: int, usage: Usage, extra: Mapping[str, int], units: Units) -> int | None:
-    """Return the cost of a call, corrected for tokens that may have a separate price, such as those of images
+    """Return the cost `total` of a call, corrected for tokens with a price of their own, such as those of images
     (`PARTS`).
 
-    In the cost `total`, these tokens have the price of the kind that includes them, such as input. Return None if the
-    call used audio, and the price of audio is unknown.
+    In `total`, such tokens have the price of the kind in which they are counted. For example, the tokens of an image in
+    the prompt have the price of input. Return None if the call used audio and the model has no price of audio.
     """
     for part, (whole, costs_as_whole) in PARTS.items():
         count = min(extra.get(part, 0), getattr(usage, whole))

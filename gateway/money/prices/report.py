@@ -49,7 +49,9 @@ def _changed(changed: Mapping[Key, tuple[Change, ...]]) -> Iterator[str]:
 
 
 def _brief(changes: Iterable[Change]) -> str:
-    """Return changes as text. Of all new or removed prices of a service tier, the text shows only the first one."""
+    """Return changes as text. If several prices of a service tier are new, or removed, only the first of them is
+    shown.
+    """
     texts: list[str] = []
     tiers: set[str] = set()
     for change in changes:
@@ -74,10 +76,10 @@ def _added(added: Mapping[Key, PathPrices]) -> Iterator[str]:
 
 
 def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
-    """Yield lines of the report. Each line names the rows of one seller that have the same text in `kept`.
+    """Yield the lines of the report about rows that lost prices. A line names all rows of one seller that have the same
+    text in `kept`.
 
-    `kept` maps the key of a row to the value of its field `dropped`, or to "" for a row that is no longer in the price
-    file.
+    The values of `kept` are texts of the field `dropped`, or "" for a row that is no longer in the price file.
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for key, text in kept.items():
@@ -87,7 +89,7 @@ def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
 
 
 def _alike(texts: Mapping[Key, str]) -> Iterator[str]:
-    """Yield a line with the name and the text of each row. Rows share a line if only their regions differ."""
+    """Yield lines with the name and the text of each row. Rows that differ only in their region share a line."""
     groups: dict[tuple[str, str, str, str], list[str]] = {}
     for key, text in texts.items():
         groups.setdefault((key.book, key.model, key.since, text), []).append(key.geo)

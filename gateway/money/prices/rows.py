@@ -29,10 +29,8 @@ _SPELLINGS: Final = (
     re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2})$"),
     re.compile(r"(?<=-\d)-0$"),
 )
-"""Patterns of endings that do not change which model an id names: `latest` or `default`, a version, a date, and the
-`-0` of `opus-4-0`.
-
-The endings are removed in this order.
+"""Patterns for endings of a model's id that do not change which model is meant. They are removed in this order:
+`latest` or `default`, a version, a date, and the `-0` of `opus-4-0`.
 """
 _LARGEST: Final = 10**9
 """Maximum price in USD for 1M tokens. A higher price is a mistake."""
@@ -53,7 +51,9 @@ class Row(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The name of the row in records of calls: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
+        """The name of the row as seller, region and model: `bedrock/us.anthropic.claude-opus-4-6-v1`. Records of calls
+        contain it.
+        """
         return f"{self.book}/{self.geo}.{self.model}" if self.geo else f"{self.book}/{self.model}"
 
 
@@ -73,9 +73,9 @@ class Rows:
         return cls(_FILE.decode(data).rows)
 
     def find(self, book: str, geo: str, model: str) -> tuple[Row, ...]:
-        """Return the rows of a model, or () if there are none.
+        """Return the rows of the model `model` of the seller `book` in the region `geo`. Return () if there are none.
 
-        Ids that differ only in an ending, such as a version or a date (`_SPELLINGS`), name the same model.
+        The endings of ids do not matter, such as a version or a date (`_SPELLINGS`).
         """
         if book not in self._entries:
             return ()
@@ -85,7 +85,7 @@ class Rows:
 
 
 class _File(msgspec.Struct):
-    """A price file whose entries are not decoded."""
+    """The top level of a price file. Its entries stay undecoded JSON."""
 
     rows: list[Raw]
 
@@ -97,7 +97,7 @@ class _BookOf(msgspec.Struct):
 
 
 class _NameOf(msgspec.Struct):
-    """The model and the region in an entry of a price file. The other fields of the entry are not decoded."""
+    """The fields of a price file's entry that name the model and the region. The other fields are not decoded."""
 
     model: str
     geo: str = ""
@@ -158,10 +158,10 @@ def spellings(name: str) -> list[str]:
 
 
 def _aliases(grouped: _Grouped) -> _Grouped:
-    """Return the entries of each model by region and shorter id (`spellings`).
+    """Return a mapping like `grouped`, with the models' shorter ids (`spellings`) in the keys in place of their full
+    ids.
 
-    `grouped` has the entries by region and full id. A shorter id that belongs to two models with different prices is
-    left out.
+    A shorter id that belongs to two models with different prices is left out.
     """
     aliases: _Grouped = {}
     ambiguous = set()
@@ -205,10 +205,9 @@ def _steps(prices: Entry, standard: Units) -> Steps:
 
 
 def _complete(steps: Steps, standard: Steps) -> Steps:
-    """Return `steps`, a tier's prices by length of the prompt. A step is added for each length at which only the
-    standard tier has a step.
+    """Return `steps`, a tier's prices by length of the prompt, with a step for each length at which `standard` has one.
 
-    The prices in an added step are unknown, because the tier does not list them.
+    An added step has unknown prices. The tier would otherwise seem to have the same price above that length.
     """
     known = {above for above, _ in steps}
     missing = [(above, UNKNOWN) for above, _ in standard if above not in known]

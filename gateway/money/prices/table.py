@@ -2,7 +2,7 @@
 
 - A price depends on the provider's price list (`cost_basis`), the model's name and the rules in `model_cost_map`.
 - The id of a Bedrock model may begin with a region (`us.`). For any other id, the price list determines the region.
-- An unknown price is None, never a guess.
+- If no price is found, the result is None.
 
 `rates.py` computes costs. `rows.py` looks rows up by a model's name.
 """
@@ -48,7 +48,7 @@ The region applies to models whose id does not begin with a region. The price li
 (another AI gateway) gives them, except `bedrock-us-gov`, the list of AWS GovCloud.
 """
 ONE_PRICE: Final = frozenset({"bedrock"})
-"""Sellers whose price without a region also applies in a region for which the model has no separate price.
+"""Sellers for whose models a price without a region is also valid in every region that has no price of its own.
 
 For example, a Bedrock model without inference profiles has only one price, which names no region. Azure is not in this
 set, because its data zones cost more than its global price.
@@ -84,8 +84,8 @@ class CostRule(msgspec.Struct, frozen=True):
 
 
 ADJUSTMENT_PLACES: Final = 6
-"""Maximum number of decimals of `CostRule.adjustment`. With this limit, a price times the adjustment is still an exact
-integer in the unit `Priced.places`.
+"""Maximum number of decimals of `CostRule.adjustment`. So a price times the adjustment is an integer in a unit with
+this many more decimals (`Priced.places`).
 """
 
 
@@ -105,7 +105,7 @@ class PricedProvider(Protocol):
 
 
 class PriceKey(NamedTuple):
-    """A model in a price list, and the factor for its prices."""
+    """The key of a look-up: a price list, a model, and the factor to apply to the model's prices."""
 
     basis: str
     model: str
@@ -134,8 +134,7 @@ class Prices:
     def of(self, provider: PricedProvider, model: str) -> Priced | None:
         """Return the prices of a provider's model, or None if they are unknown.
 
-        `model` is "" if the called model is not known. Its price is then unknown, even if a rule of `model_cost_map`
-        applies to every name.
+        They are always unknown for the model "", which stands for a called model that is not known.
         """
         if not model:
             return None
@@ -146,15 +145,15 @@ class Prices:
         return self._by_model[key]
 
     def served(self, provider: PricedProvider, model: str, served: str, *, is_other: bool) -> Priced | None:
-        """Return the prices of the model that a reply names (`served`), or None if they are unknown. `model` is the
+        """Return the prices of the model `served`, which a reply names, or None if they are unknown. `model` is the
         called model.
 
-        - If `served` has no region or no vendor, those of `model` are added. For example, `us.anthropic.` is added if
-          `model` is `us.anthropic.claude-opus-4-8`.
-        - If `served` is another spelling of `model`, and `model_cost_map` or `base_models` sets the price of `model`,
-          this price is used.
-        - If the operator's price file has a price for `model`, that price is used, even if the reply names another
-          model. This rule does not apply if the provider has reported that another model served the call (`is_other`).
+        - If `served` lacks a region or a vendor, those of `model` are used. For example, `claude-opus-4-8` is looked up
+          as `us.anthropic.claude-opus-4-8`.
+        - If `served` only spells `model` differently, and `model_cost_map` or `base_models` sets the price of `model`,
+          that price is used.
+        - If the operator's price file has a price for `model`, that price is used even for another name. This does not
+          apply if the provider has reported that another model did the work (`is_other`).
         """
         if len(served) > MAX_SERVED_NAME:
             return None
@@ -193,8 +192,8 @@ class Prices:
     def find(self, basis: str, model: str, adjustment: Decimal = Decimal(1)) -> Priced | None:
         """Return the prices of a model in a price list, or None if they are unknown.
 
-        They are unknown if there is no such list or the list does not have the model. They are also unknown if the id
-        `model` does not contain the model's name, as in some ARNs.
+        They are unknown if the list does not exist or does not have the model. The same holds for an ARN as `model` if
+        it does not contain the model's name.
         """
         key = PriceKey(basis, model, adjustment)
         if key not in self._by_key:
@@ -204,7 +203,7 @@ class Prices:
     def _rows(self, basis: str, model: str) -> list[Row]:
         """Return the rows of a model, ordered by their first day.
 
-        The operator's rows replace the built-in rows from the first day of the operator's earliest row on.
+        If the operator's price file has rows for the model, they replace the built-in rows of the same and later days.
         """
         for book, region, name in _places(basis, model):
             added, known = (rows.find(book, region, name) for rows in self._lists)
@@ -232,7 +231,9 @@ def _places(basis: str, model: str) -> list[tuple[str, str, str]]:
 
 
 def _region(model: str) -> str:
-    """Return the region of a Bedrock model's price: its prefix, or `us-gov` for an ARN of AWS GovCloud, or ""."""
+    """Return the region of a Bedrock model's id: its prefix, such as `us`, or `us-gov` for an ARN of AWS GovCloud.
+    Return "" if it has none.
+    """
     return geo(model) or ("us-gov" if model.startswith("arn:aws-us-gov:") else "")
 
 
@@ -243,10 +244,10 @@ def builtin() -> Rows:
 
 
 def inferred(price_lists: Sequence[str]) -> tuple[str, ...]:
-    """Return the price lists that are used if the configuration names none.
+    """Return the price lists to use for a provider whose configuration names none.
 
-    `price_lists` has the price list of each API format that the provider has. Bedrock's list depends on the region,
-    which the API format does not tell. So a provider with a Bedrock format gets no list.
+    `price_lists` has the price list of each API format of the provider. If a format is Bedrock's, the result is empty,
+    because Bedrock's prices depend on the region.
     """
     return () if BY_REGION in price_lists else tuple(price_lists)
 
@@ -259,8 +260,8 @@ def matching_rule(provider: PricedProvider, model: str) -> CostRule | None:
 def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator[PriceKey]:
     """Yield the keys under which to look for the price of a provider's model. The first key with a price is used.
 
-    If the first matching rule of `model_cost_map` names another model, the keys name that model. Otherwise, they name
-    the underlying model (`base_models`) or the model itself.
+    The keys have the model that the first matching rule of `model_cost_map` names. Without such a rule, they have the
+    underlying model (`base_models`), or else the model itself.
     """
     rule = matching_rule(provider, model)
     name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)
@@ -274,11 +275,11 @@ def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator
 
 
 def _full_names(model: str, served: str) -> Iterator[str]:
-    """Yield the names by which to look up the price of the model `served`, the most complete name first.
+    """Yield the names by which to look up the price of the model `served`, which a reply names. The most complete name
+    comes first.
 
-    `served` is the name in the reply, and `model` is the called model. The region and the vendor of `model` are added:
-    for example, `claude-opus-4-8` becomes `us.anthropic.claude-opus-4-8`. A vendor ends with a dot (Bedrock) or a slash
-    (routers).
+    The region and the vendor of the called model, `model`, are added: for example, `claude-opus-4-8` becomes
+    `us.anthropic.claude-opus-4-8`. A vendor ends with a dot (Bedrock) or a slash (routers).
     """
     region, base = geo(model), base_id(model)
     maker = _MAKER.match(base)
@@ -291,11 +292,10 @@ def _full_names(model: str, served: str) -> Iterator[str]:
 
 
 def _is_meant(priced: Priced, name: str) -> bool:
-    """Return whether `priced`, the prices found for the name in a reply, are the prices of the model that this name
-    means.
+    """Return whether the prices `priced`, which were found for a `name` in a reply, can be trusted.
 
-    The look-up is lenient: for the name `claude`, it finds the prices of `claude-v1`. But a name without a number may
-    mean any version. For such a name, the result is True only if the prices belong to exactly this name.
+    The look-up finds the prices of `claude-v1` for the name `claude`, which may mean any version. So for a name without
+    a number, the result is True only if the found row has exactly this name.
     """
     return bool(_NUMBER.search(name)) or _bare(priced.name) == name.rpartition("/")[2]
 

@@ -1,12 +1,11 @@
 """All buckets of the gateway's process, in three ledgers: one of requests, one of tokens and one of money.
 
 - A call makes reservations in all three ledgers, or in none.
-- An offer is a model of a provider. A call is charged in the buckets of the offer that served it. Its reservations in
-  other buckets are released.
-- Only balances of money are stored and survive a restart. So the methods return only the charges of money.
+- A call reserves amounts for each offer (model of a provider) that may serve it. It is charged in the buckets of the
+  offer that served it. The other reservations are released.
+- Only balances of money are stored. So the methods return only the charges of money.
 
-The arithmetic is in `ledger.py`. `gateway.call.settlement` decides in which buckets a call counts and how much it has
-used. This module does not use calls, grants or models.
+The arithmetic is in `ledger.py`. `gateway.call.settlement` decides in which buckets a call is charged, and how much.
 """
 
 from __future__ import annotations
@@ -32,8 +31,9 @@ from gateway.money.quotas.stored_balances import StoredBalance, as_charge
 from gateway.money.quotas.transfer import BucketState, Hold, Holds
 
 ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")
-"""Kinds of ledgers, in the order in which a call makes reservations. If one ledger refuses, the next ones are not
-used."""
+"""Kinds of ledgers, in the order in which a call makes its reservations. If one ledger refuses, nothing is reserved in
+the ledgers after it.
+"""
 
 Clock = Callable[[], int]
 """A function that returns the Unix time in nanoseconds, rounded to whole microseconds."""
@@ -71,18 +71,20 @@ class CallReservation(msgspec.Struct, frozen=True):
         return ", ".join(f"{name}; used={used // 100}.{used % 100:02}" for name, used in notices)
 
     def terms(self, offer: str) -> ChainTerms:
-        """Return the chains of buckets that are charged if `offer` (a model of a provider) serves the call, as the
-        journal stores them.
+        """Return the chains of buckets that are charged if `offer` (a model of a provider) serves the call, in the form
+        in which the journal stores them.
 
-        A chain is charged in order: what its first bucket cannot pay, the next one pays. If this process is killed
-        during the call, the next process reads the chains from the journal, and charges the chains of money buckets.
+        A bucket pays what the buckets before it in the chain cannot pay. If this process is killed during the call, the
+        next process reads the chains from the journal, and charges those of money.
         """
         rules = {(kind, name): bucket.rule for kind, held in self.held.items() for name, bucket, _ in held.parts}
         chains = self.chains.get(offer, ())
         return tuple(tuple((*bucket, rules[bucket].terms) for bucket in chain) for chain in chains)
 
     def charge(self, offer: str, settlement: Settlement) -> tuple[Charge, ...]:
-        """Charge the buckets of `offer`, the model of a provider that served the call, and release the reservations."""
+        """Charge a call to the buckets of `offer`, the model of a provider that has served it. Release all its
+        reservations.
+        """
         return self.quotas.charge(self.held, self.chains[offer], settlement)
 
     def charge_each(self, parts: Sequence[tuple[str, Settlement]]) -> tuple[Charge, ...]:
@@ -107,19 +109,23 @@ class Quotas:
     no other process uses the buckets.
     """
     sliced_kinds: tuple[Kind, ...] = ("money",)
-    """The kinds of buckets whose balances this process shares with other processes. It has no effect if `slices` is
-    None.
+    """The kinds of buckets whose balances are shared with other processes if `slices` is set. If `slices` is None, no
+    bucket is shared.
     """
     keep: Callable[[Sequence[Charge]], None] = field(default=lambda _charges: None)
-    """The function that stores new balances after an administrator's refill, and after a change of quotas.
+    """The function that stores the new balances after a refill by an administrator, and after a change of quotas.
 
-    After a call, the new balances are stored with the record of the call."""
+    It is not used after a call, because the call's record contains the new balances.
+    """
     nearly_used: Callable[[Level], None] = field(default=lambda _level: None)
-    """A function that is called when calls have used `NOTICE_PERCENT` of a bucket's capacity. It is called again for
-    the same bucket only after a refill."""
+    """The function that is called as soon as calls have used `NOTICE_PERCENT` of a bucket's capacity. For the same
+    bucket it is called again only after a refill.
+    """
     reserved_by_workers: Mapping[str, int] = field(default_factory=dict, init=False)
-    """The amount that calls of workers have reserved in each bucket of money, by the bucket's name, as the workers last
-    reported it (`process/workers/states.py`). The results of `levels`, `level` and `used` include these amounts.
+    """The amounts that calls of workers have reserved in buckets of money, by the bucket's name, according to the last
+    reports of the workers (`process/workers/states.py`).
+
+    They are included in the results of `levels`, `level` and `used`.
     """
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
@@ -128,7 +134,9 @@ class Quotas:
     `daily:<user>`."""
     definitions: Mapping[str, Quota] = field(default_factory=dict, init=False)
     _unclaimed: dict[str, StoredBalance] = field(default_factory=dict, init=False)
-    """Stored balances of buckets whose quota is not defined at present. They are used if the quota is defined again."""
+    """Stored balances, by the bucket's name, of quotas that are not defined now. They are kept in case the quota is
+    defined again.
+    """
     _ledgers: Mapping[Kind, Ledger] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -149,11 +157,10 @@ class Quotas:
     def configured(self, quotas: Mapping[str, Quota]) -> None:
         """Apply the quotas of a configuration.
 
-        Buckets are first refilled at the old rates. They keep their balances. A balance above the new capacity is
-        lowered to it, and a full bucket stays full.
-
-        A bucket whose quota is no longer defined keeps its balance until the quota is defined again. Otherwise,
-        removing a quota for a short time would fill its buckets.
+        - Buckets keep their balances, after a last refill by the old rule. A balance above the new capacity is lowered
+          to the new capacity. A full bucket stays full.
+        - A bucket whose quota is not defined any more keeps its balance until the quota is defined again. Otherwise one
+          could fill buckets by removing their quota for a short time.
         """
         self.definitions = quotas
         if self.slices is not None:
@@ -166,9 +173,8 @@ class Quotas:
         self.restore(self._unclaimed.values())
 
     def restore(self, balances: Iterable[StoredBalance]) -> None:
-        """Set buckets to the balances that an earlier process stored.
-
-        If the quota of a balance is not defined, the balance is kept until the quota is defined.
+        """Set buckets to balances that an earlier process stored. A balance whose quota is not defined is kept until
+        the quota is defined.
         """
         waiting, self._unclaimed = tuple(balances), {}
         now = self.clock()
@@ -199,7 +205,7 @@ class Quotas:
         }
 
     def show(self, standings: Iterable[Standing]) -> None:
-        """Set shared buckets to the balances that the bank reports.
+        """Set the displayed balances of shared buckets to those that the bank reports.
 
         The bank is the service that keeps the balances for several gateways or workers (`leases.py`).
         """
@@ -236,8 +242,8 @@ class Quotas:
     def charge(
         self, held: Mapping[Kind, Reservation], chains: Collection[BucketChain], settlement: Settlement
     ) -> tuple[Charge, ...]:
-        """Charge the amounts in `settlement` to the reserved chains of buckets that are in `chains`, and release all
-        reservations (`held`).
+        """Charge the amounts in `settlement` to the chains of buckets in `chains`, and release all reservations
+        (`held`). Chains without a reservation are not charged.
 
         Return the charges to buckets of money.
         """
@@ -252,10 +258,10 @@ class Quotas:
     def charge_each(
         self, held: Mapping[Kind, Reservation], parts: Sequence[tuple[Collection[BucketChain], Settlement]]
     ) -> tuple[Charge, ...]:
-        """Charge several attempts of one call, each to its own chains of buckets, and release the reservations.
+        """Charge several attempts of one call, each to its own chains of buckets. Release all reservations (`held`).
 
-        A bucket that several attempts share is charged the sum of their tokens or money. The call counts as one
-        request, however many attempts it took.
+        A bucket that pays for several attempts gets one charge with the sum of their tokens or money. The call counts
+        as one request, however many attempts it took. Return the charges to buckets of money.
         """
         now = self.clock()
         asked = [chain for chains, settlement in parts if settlement.requests for chain in chains]
@@ -277,7 +283,7 @@ class Quotas:
         return self._money.charge_unreserved(rules, amount, now)
 
     def _set_undefined_aside(self, buckets: Iterable[tuple[str, str]], now: int) -> None:
-        """Take a bucket out of use if its quota is not defined, but keep its balance. Do this for all `buckets`.
+        """Take buckets out of use, and keep their balances in memory. Buckets whose quota is defined are not changed.
 
         `buckets` are pairs of a bucket's name and its rule as text (`Rule.terms`).
         """
@@ -292,17 +298,19 @@ class Quotas:
         return self._ledgers[key.kind].get(key.name)
 
     def shared_bucket(self, key: Bucket, rule: Rule) -> LiveBucket:
-        """Return a bucket, refilled up to now, so that workers can get slices (parts) of its balance.
+        """Return a bucket, refilled up to now, from whose balance workers get slices (parts).
 
-        A new bucket has the rule of its quota, or `rule` if the quota is not defined in this process.
+        If the bucket is not in memory, it is added with the rule of its quota. `rule` is used if this process has no
+        such quota.
         """
         defined = self.rule_of(key.name) if key.kind == "money" else None
         return self._ledgers[key.kind].shared(key.name, defined or rule, self.clock())
 
     def take(self, bucket: Bucket, terms: str, amount: int, *, estimated: bool = False) -> Charge:
-        """Charge a bucket for a call of a worker, and return the charge.
+        """Charge a bucket for a call that a worker has served, and return the charge.
 
-        `terms` is the rule of the bucket in the worker, as text (`Rule.terms`).
+        `terms` is the rule by which the worker charged the call, as text (`Rule.terms`). It is used if the quota is not
+        defined in this process.
         """
         now = self.clock()
         if bucket.kind == "money":
@@ -322,7 +330,7 @@ class Quotas:
             state.apply(self._ledgers[state.rule.kind])
 
     def adopt(self, holds: Holds) -> Mapping[Kind, Reservation]:
-        """Repeat in this process the reservations that a call had in the replaced process. None of them is refused."""
+        """Repeat in this process the reservations that a call has in the replaced process. No bucket refuses them."""
         now = self.clock()
         held = {kind: holds.get(kind, Hold((), ())) for kind in ORDER}
         self._set_undefined_aside(((name, rule.terms) for name, rule, _ in held["money"].parts), now)
@@ -361,7 +369,7 @@ class Quotas:
         return [self._with_workers(level) for level in self._money.levels(self.clock())]
 
     def _with_workers(self, level: Level) -> Level:
-        """Return `level`, with the amount that calls of workers have reserved in the bucket added to `reserved`."""
+        """Return `level`, with `reserved` increased by the amount that calls of workers have reserved in the bucket."""
         by_workers = self.reserved_by_workers.get(level.bucket, 0)
         return level._replace(reserved=level.reserved + by_workers) if by_workers else level
 

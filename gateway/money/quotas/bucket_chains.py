@@ -12,16 +12,16 @@ from typing import Final, NamedTuple
 from gateway.money.quotas.buckets import SECOND, Bucket, LiveBucket, Rule
 
 RETRY_AFTER_BUSY: Final = 5
-"""Maximum `retry_after` in seconds for a call that is refused only because of the reservations of calls in flight.
+"""Maximum `retry_after` in seconds, if a call is refused only because calls in flight have reserved the balance. Most
+of them will have ended by then.
 
-Most of the calls in flight will have ended after this time. If memory has no room for a new bucket, this number is the
-`retry_after` as well.
+If memory has no room for a new bucket, this number is the `retry_after`.
 """
 MAX_RETRY_AFTER: Final = 86_400
-"""Maximum `retry_after` in seconds. A bucket that is never refilled has this `retry_after`.
+"""Maximum `retry_after` in seconds. It is also the `retry_after` of a bucket that is never refilled.
 
-The maximum does not apply to a bucket with a calendar window (`windows.py`). Its `retry_after` ends exactly at the
-start of the next window.
+For a bucket with a calendar window (`windows.py`) there is no maximum: its `retry_after` ends exactly at the start of
+the next window.
 """
 
 Links = Sequence[tuple[str, LiveBucket]]
@@ -29,9 +29,9 @@ Links = Sequence[tuple[str, LiveBucket]]
 
 
 class Short(NamedTuple):
-    """The amount that a refused call needs from a bucket whose balance several gateways share.
+    """An amount of one bucket that the quota bank must grant so that a refused call may begin.
 
-    The call may begin if the bank, which keeps the balance, grants this gateway the amount (`leases.py`).
+    The bank is the service that keeps the balances that several gateways share (`leases.py`).
     """
 
     bucket: str
@@ -40,13 +40,13 @@ class Short(NamedTuple):
     others: int
     """Amount that the other buckets of the chain can pay for the call."""
     is_partial: bool
-    """True if the bank may grant less than the call needs, because the missing part can be requested for another bucket
-    of the chain.
-    """
+    """True if a part of the amount is enough, because the rest can be requested for another bucket of the chain."""
 
 
 class Exceeded(Exception):
-    """The error for a refused call: a chain of buckets has nothing left, or memory has no room for a new bucket."""
+    """The error for a call that a chain of buckets refuses, because its buckets have too little left or memory has no
+    room for a new bucket.
+    """
 
     def __init__(
         self, chain: Sequence[str], rule: Rule, balance: int, retry_after: int, short: Short | None = None
@@ -67,17 +67,18 @@ class Exceeded(Exception):
 
     @property
     def bucket(self) -> str:
-        """The name of the first bucket in `chain`."""
+        """The name of the first bucket in `chain`, the chain that refused the call."""
         return self.chain[0].name
 
 
 def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tuple[str, LiveBucket, int]]:
-    """Return the buckets of a chain as triples: name, bucket, and the part of the amount that the bucket pays.
+    """Divide an amount among the buckets of a chain. Return triples: the bucket's name, the bucket, and the amount that
+    it pays.
 
-    The buckets pay in their order. Each pays as much of the amount as it has (`LiveBucket.own`). The first bucket that
-    never refuses a call (`notify`) pays the rest. Without such a bucket, the last bucket pays the rest.
+    In the order of the chain, each bucket pays as much as it has (`LiveBucket.own`). What is left is paid by the first
+    bucket that never refuses a call (`notify`), or else by the last bucket.
 
-    If `unreserved` is true, amounts that calls in flight have reserved do not count as what a bucket has.
+    If `unreserved` is true, a bucket has only what calls in flight have not reserved.
     """
     if len(chain) == 1:  # nearly all chains
         ((name, bucket),) = chain
@@ -95,7 +96,8 @@ def split(chain: Links, amount: int, *, unreserved: bool = False) -> Sequence[tu
 def may_begin(chain: Links, amount: int) -> bool:
     """Return whether a call of this amount may begin.
 
-    It may begin if the unreserved amounts of all buckets together are enough, or if one bucket never refuses a call.
+    It may begin if the unreserved amounts of all buckets of the chain together are large enough (`LiveBucket.least`),
+    or if one of the buckets never refuses a call.
     """
     least = max([bucket.least(amount) for _, bucket in chain])
     return sum([bucket.own - bucket.reserved for _, bucket in chain]) >= least or any(
@@ -108,10 +110,11 @@ def _unreserved(chain: Links) -> int:
 
 
 def _short(chain: Links, amount: int) -> Short | None:
-    """Return the amount that must be requested from the bank so that a refused call can begin.
+    """Return what the quota bank must grant so that a refused call may begin. Return None if the bank cannot be asked
+    now.
 
-    The bank keeps the balances of shared buckets (`leases.py`). The amount is requested for the first bucket of the
-    chain for which the bank may be asked now (`can_ask`). Return None if there is no such bucket.
+    The bank is the service that keeps shared balances (`leases.py`). The amount is requested for the first bucket of
+    the chain about which the bank may be asked (`can_ask`).
     """
     asked = [(name, bucket) for name, bucket in chain if bucket.can_ask]
     if not asked:
@@ -139,11 +142,10 @@ def exceeded(chain: Links, now: int, amount: int) -> Exceeded:
 
 
 def _wait(chain: Links, missing: int, now: int) -> int | None:
-    """Return the nanoseconds until the buckets of a chain have gained `missing` units in total, or None if they never
-    do.
+    """Return the nanoseconds until the buckets of a chain have gained `missing` units in total. Return None if they
+    never do.
 
-    The buckets refill at different rates, so the time is found by bisection, to within a second. Its upper bound is the
-    time until one bucket alone has gained `missing` units, or until all buckets are full, whichever comes first.
+    The buckets refill at different rates, so the time is searched by bisection, to within a second.
     """
     buckets = [bucket for _, bucket in chain]
     alone = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]
@@ -162,9 +164,9 @@ def _wait(chain: Links, missing: int, now: int) -> int | None:
 
 
 def _until_full(buckets: Sequence[LiveBucket], missing: int, now: int) -> int | None:
-    """Return the nanoseconds until all buckets are full, without regard to buckets that never refill.
+    """Return the nanoseconds until every bucket that refills is full. Return None if no bucket refills.
 
-    Return None if no bucket refills, or if all buckets together gain fewer than `missing` units until then.
+    Also return None if the buckets together gain fewer than `missing` units by then.
     """
     full = [(bucket, wait) for bucket in buckets if (wait := bucket.reaches(bucket.rule.capacity)) is not None]
     gained = sum(bucket.rule.capacity - bucket.balance for bucket, _ in full)

@@ -1,12 +1,13 @@
 """One bucket of a quota or rate limit: its rule, its exact balance over time, and its charges.
 
 - Amounts are integers: nanodollars, tokens or requests. Times are integer nanoseconds of Unix time.
-- A balance is an integer and an exact fraction of a unit, so that refills are never rounded.
-- A bucket's time never goes back. An earlier time adds nothing to the balance.
+- A balance is an integer plus an exact fraction of a unit, so that no refill is rounded.
+- The time of a bucket's balance never goes back. If a function is called with an earlier time, nothing is added to the
+  balance.
 - A bucket refills evenly over time, or is filled at the start of each calendar window.
 - If the rule changes, the bucket is first refilled by the old rule. A full bucket stays full.
 
-`ledger.py` has all buckets of one kind, and reserves in them what calls may use.
+`ledger.py` has all buckets of one kind, and makes the reservations of calls.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from gateway.money.quotas.windows import Unit, UnknownZone, Window, time_zone
 SECOND: Final = 1_000_000_000
 """Number of nanoseconds in a second."""
 NOTICE_PERCENT: Final = 80
-"""Percentage of a bucket's capacity. When calls have used this much, the bucket is reported as nearly used."""
+"""Percentage of a bucket's capacity. A bucket is reported as nearly used up when calls have used this percentage."""
 _QUIET_PERCENT: Final = 70
-"""Used percentage below which a bucket must fall before it can be reported again as nearly used up.
+"""Percentage of a bucket's capacity. After a bucket was reported as nearly used up, its used percentage must fall below
+this number before it is reported again.
 
-It is lower than `NOTICE_PERCENT`, at which a bucket is reported. If both were equal, small calls and a slow refill near
-that percentage would cause many reports.
+The number is lower than `NOTICE_PERCENT`. Otherwise small calls and a slow refill near that percentage would cause many
+reports.
 """
 
 Kind = Literal["money", "requests", "tokens"]
@@ -51,7 +53,7 @@ class Rule:
     amount: int = 0
     """Units that are added to a bucket in each period, evenly over the period. The value is 0 without a refill."""
     period: int = SECOND
-    """Length of the period in nanoseconds."""
+    """Length in nanoseconds of the period in which `amount` is added."""
     notify: bool = False
     """True if an empty bucket refuses no calls and is only reported."""
     kind: Kind = "money"
@@ -69,9 +71,10 @@ class Rule:
         return f"{self.capacity} {self.amount}/{self.period}"
 
     def with_terms(self, terms: str) -> Rule:
-        """Return this rule with the capacity and the refill that `terms`, a stored text, states (see `Rule.terms`).
+        """Return this rule, with its capacity and refill replaced by those in `terms`, a stored text (see
+        `Rule.terms`).
 
-        Return this rule unchanged if `terms` cannot be read. In a store of an older release, `terms` is "".
+        Return this rule unchanged if `terms` cannot be read. An older release stored "" as `terms`.
         """
         try:
             capacity, refill, *zone = terms.split(" ", 2)
@@ -103,7 +106,9 @@ class Charge(NamedTuple):
 
     bucket: str
     amount: int
-    """Number of units taken from the bucket. It is negative for a refill, and 0 if only the rule has changed."""
+    """Number of units that were taken from the bucket. It is negative for a refill by an administrator, and 0 if the
+    charge only stores a balance.
+    """
     balance: int
     remainder: int
     """Numerator of the fraction of a unit that the bucket has in addition to `balance`. The denominator is
@@ -117,8 +122,8 @@ class Charge(NamedTuple):
 
     @property
     def left(self) -> tuple[str, int, int, float, str]:
-        """The values to store: the bucket's name, balance, remainder, Unix time in seconds, and the text of its
-        rule.
+        """The fields to store as a balance: the bucket's name, balance, remainder, Unix time in seconds, and rule as
+        text.
         """
         return self.bucket, self.balance, self.remainder, self.at, self.terms
 
@@ -169,8 +174,8 @@ class LiveBucket:
     """Amount that the workers of this process hold in slices (parts of the balance) and have not spent (`slices.py`).
     """
     elsewhere: int = 0
-    """Sum of the parts of the balance that other gateways hold, according to the quota bank's last answer
-    (`leases.py`). It is 0 if no other gateway shares the bucket.
+    """The amount of the balance that other gateways hold, according to the last answer of the quota bank (`leases.py`).
+    0 if no other gateway shares the bucket.
     """
     calls: int = 0
     """Number of calls in flight with a reservation in this bucket. A reservation of 0 units counts too."""
@@ -184,9 +189,9 @@ class LiveBucket:
 
     @property
     def own(self) -> int:
-        """The amount that calls of this gateway may use, including the part that they have already reserved.
+        """The amount that the calls of this process may use, including what they have already reserved.
 
-        It is the balance minus the slices, the parts of the balance that only workers may spend. If several gateways
+        It is the balance without the slices, the parts of the balance that only workers may spend. If several gateways
         share the bucket, it is this gateway's slice (`slices.py`).
         """
         return self.balance - self.leased
@@ -201,10 +206,10 @@ class LiveBucket:
 
     @property
     def is_expired(self) -> bool:
-        """Whether the gateway must stop spending its slice (its part of the bucket's balance).
+        """Whether the gateway must not spend from its slice (its part of the bucket's balance) any more.
 
-        The bank grants a slice for a limited time, the lease. A slice expires if the bank does not renew the lease in
-        time, unless calls may then use the last known balances (`leases.py`).
+        This is so if the bank has not renewed the lease, the time for which it granted the slice, and calls may not use
+        the last known balances (`leases.py`).
         """
         return False
 
@@ -225,14 +230,16 @@ class LiveBucket:
         self.calls -= 1
 
     def lend(self, _name: str, leased: int) -> None:
-        """Set `leased`, the amount that workers hold in slices (parts of the balance) and have not spent."""
+        """Set `leased`, the amount that workers still hold in slices (parts of the balance)."""
         self.leased = leased
 
     def _next_border(self) -> int:
         return self.rule.window.after(self.at) if self.rule.window else 0
 
     def state(self, now: int) -> tuple[int, int]:
-        """Return the balance and the remainder (as in `Charge.remainder`) at the time `now`."""
+        """Return the balance at the time `now`, refilled up to then, and its remainder (see `Charge.remainder`). The
+        bucket is not changed.
+        """
         rule = self.rule
         if self.balance >= rule.capacity:
             return rule.capacity, 0
@@ -261,16 +268,16 @@ class LiveBucket:
         return self.as_charge(name, amount, estimated=estimated)
 
     def as_charge(self, name: str, amount: int = 0, *, estimated: bool = False) -> Charge:
-        """Return the present balance as a charge, to be stored. The `amount` must already have been taken from the
-        bucket.
+        """Return a charge with the bucket's present balance. `amount` is the amount that was taken from the bucket just
+        before.
         """
         return Charge(name, amount, self.balance, self.remainder, self.at / SECOND, estimated, self.rule.terms)
 
     def change(self, rule: Rule, now: int) -> bool:
-        """Apply a new rule from `now` on, and return whether capacity, refill or window have changed.
+        """Apply a new rule from `now` on. Return whether capacity, refill or window have changed.
 
-        A full bucket stays full. If the period changes, the fraction of a unit in the balance is discarded, because the
-        fraction is stored in parts of the old period.
+        A full bucket stays full. If the period changes, the balance loses its fraction of a unit, because that fraction
+        has the old period as its denominator.
         """
         self.accrue(now)
         before, full = self.rule, self.balance >= self.rule.capacity
@@ -284,7 +291,9 @@ class LiveBucket:
         return True
 
     def report(self) -> bool:
-        """Return whether the bucket must now be reported as nearly used up, and remember that it was reported."""
+        """Return whether the bucket must be reported as nearly used up. If so, remember it as reported, so that the
+        next call returns False.
+        """
         if self.reported or self.used_percent() < NOTICE_PERCENT:
             return False
         self.reported = True

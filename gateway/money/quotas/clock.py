@@ -12,12 +12,13 @@ from time import monotonic_ns, time_ns
 from typing import Final
 
 _MICROSECOND: Final = 1_000
-"""Number of nanoseconds in a microsecond. The clock returns whole microseconds, because the store keeps times as floats
-in seconds. Until the year 2242, different microseconds are different floats."""
-_SLOWER: Final = 2
-"""Divisor of this clock's speed while this clock is ahead of the machine's clock.
+"""Number of nanoseconds in a microsecond, the resolution of the clock.
 
-The low speed lets the machine's clock catch up. This clock does not stop, because buckets must still refill.
+The store keeps times as floats in seconds, which can tell microseconds apart until the year 2242.
+"""
+_SLOWER: Final = 2
+"""Divisor of this clock's speed while it is ahead of the machine's clock: it runs at half the speed until the machine's
+clock has caught up. It does not stop, because buckets must still refill.
 """
 
 

@@ -45,23 +45,25 @@ _USUAL: Final[Mapping[FileKind, tuple[int, int, int]]] = {
     "audio": (1_000, IMAGE_TOKENS, 1_000_000),
     "video": (1_000, IMAGE_TOKENS, 1_000_000),
 }
-"""Three numbers for each kind of file, for an estimate of the typical number of a file's tokens.
+"""Three numbers for each kind of file, from which the typical number of a file's tokens is computed: the size of a
+token in half bytes, the lowest estimate and the highest estimate (as in `_MOST`).
 
-They have the same meaning and units as in `_MOST`. For example, 80 means that a token has 40 bytes."""
+For example, 80 means that a token has 40 bytes.
+"""
 
 MAX_SEARCHES: Final = 1_000
 """Maximum number of searches that are estimated for one search tool, even if the client allows more."""
 SEARCH_TOKENS: Final = 10_000
 """Number of tokens in the results of one search. They are charged as input, in addition to the search's fee."""
 MAX_ANSWERS: Final = 128
-"""Maximum number of answers that are estimated, even if the request asks for more."""
+"""Maximum number of answers for which tokens are estimated, even if the request asks for more."""
 
 
 class Contents(msgspec.Struct):
-    """The parts of a body that are not text."""
+    """The estimated usage of everything in a body that is not text."""
 
     size: int = 0
-    """Number of bytes of the body that are base64 of media, and not text."""
+    """Number of bytes of the body that are media in base64."""
     usual: int = 0
     """Typical number of tokens of the media and of the tools' results."""
     most: int = 0

@@ -38,7 +38,8 @@ class Quota:
     capacity: int
     """Maximum number of nanodollars in a bucket. A new bucket has this number."""
     amount: int = 0
-    """Nanodollars that are added to a bucket in each period, evenly over the period. The value is 0 if none are added.
+    """Nanodollars that are added to a bucket in each period, evenly over the period. 0 if the bucket does not refill in
+    this way.
     """
     period_seconds: int = 1
     rate: str = ""
@@ -55,7 +56,9 @@ class Quota:
 
 
 class RateLimit(msgspec.Struct, frozen=True):
-    """A number of requests or tokens that a caller may use in a period, even all at once."""
+    """A rate limit: the number of requests or tokens that a caller may use in a period. All of them may be used at
+    once.
+    """
 
     kind: Literal["requests", "tokens"]
     amount: int
@@ -72,10 +75,11 @@ class RateLimit(msgspec.Struct, frozen=True):
         return Rule(name, self.amount, self.amount, self.period_seconds * SECOND, kind=self.kind)
 
     def bucket(self, login: str, model: str, patterns: tuple[str, ...]) -> Bucket:
-        """Return the bucket of a caller for a model.
+        """Return the bucket in which a caller's calls of a model are limited.
 
-        `patterns` are the model patterns of the grant with this limit. The bucket's name is made of values joined by
-        line feeds. No login and no rate contains a line feed, so different values give different names.
+        `patterns` are the model patterns of the grant with this limit. They are a part of the bucket's name, unless
+        each model has its own limit. The parts are joined by line feeds, which no login and no rate contains, so that
+        different parts give different names.
         """
         scope = model if self.by_model else " ".join(patterns)
         return Bucket(self.kind, "\n".join((self.rate, login, str(self.by_model), scope)))
@@ -84,8 +88,8 @@ class RateLimit(msgspec.Struct, frozen=True):
 def merged_chains(chains: Iterable[Chain]) -> tuple[Chain, ...]:
     """Merge all chains that begin with the same quota into one chain.
 
-    The merged chain has each quota of these chains once, in the order of the first occurrence. No quota is left out,
-    because an additional grant must never reduce what a caller may use.
+    The merged chain has all their quotas, each once, in the order in which they first occur. So an additional grant
+    never reduces what a caller may use.
     """
     merged: dict[str, dict[str, None]] = {}
     for chain in chains:

@@ -1,10 +1,9 @@
-"""Estimates of the tokens of a call.
+"""Estimates of the tokens of a call: the maximum before the call is sent, and the probable usage after a call whose
+usage was not fully reported.
 
-- Before a call is sent, its maximum is estimated. After the call, its probable usage is estimated if the provider did
-  not report all of it.
-- Input is estimated from the size of the body. Output is estimated as the client's output limit or, without such a
-  limit, from the limits of the models.
-- The estimates before the call are high. When the call is charged, the unused part of the reservation is released.
+- Input is estimated from the size of the body.
+- Output is estimated as the client's output limit. Without such a limit, it is estimated from the limits of the models.
+- The estimates before the call are high. What the call does not use is released when the call is charged.
 - Rate limits reserve only the typical number of tokens. If a call uses more, later calls merely wait longer.
 
 The plugin of the client's API reads the output limit from the body (`Flag.limit`). It also finds the images, files and
@@ -32,22 +31,21 @@ from gateway.money.quotas.contents import Contents, contents_of
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of a body that count as one token. English text and code have about four, so the estimate is high."""
 WORD_TOKENS: Final = (5, 8)
-"""Highest number of tokens in text of lower-case letters and spaces, relative to its size: 5 tokens in 8 bytes.
+"""Highest estimate of tokens for text of lower-case letters and spaces, as a pair: 5 tokens for 8 bytes.
 
 In OpenAI's o200k and cl100k and in Anthropic's published tokenizer, random letters have 1.6 bytes per token, and words
-have 3.5. Each byte of any other character counts as one token, because digits, base64, Chinese characters and emoji can
-need a token per byte. No tokenizer makes more tokens than there are bytes.
+have 3.5. Each byte of other text counts as one token, because digits, base64, Chinese characters and emoji can need
+that many.
 """
 MAX_SIGNS: Final = 500_000
-"""Maximum number of quotes and commas in a body that is decoded on the event loop. Decoding then takes less than 0.3 s.
+"""Maximum number of quotes and commas in a body that is decoded on the event loop, which takes less than 0.3 s.
 
-If a body has more, it is not decoded, and all its bytes count as text. Worker processes, which measure large bodies,
-have no such limit."""
+A body with more is not decoded there, and all its bytes count as text. Worker processes, which measure large bodies,
+have no such limit.
+"""
 MAX_UNICODE: Final = 4 * 1024 * 1024
-"""Minimum size in bytes of a body whose long strings count in `measured_bytes`. In a body of ASCII characters only,
-long strings never count.
-
-Decoding this many bytes of emoji takes 8 ms.
+"""Size in bytes from which a body with other characters than ASCII counts in full in `measured_bytes`, including its
+long strings. Decoding this many bytes of emoji takes 8 ms.
 """
 MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of output tokens of one answer, even if the client's limit is higher. No model has a higher
@@ -64,9 +62,9 @@ Real models write 30 to 150 in a second."""
 CONVERSATION: Final = frozenset(
     {"contents", "input", "instructions", "messages", "prompt", "system", "systemInstruction", "tools"}
 )
-"""The top-level fields of all API formats that hold the conversation and the tools, and so most bytes of a body.
+"""Top-level fields, of all API formats, with the conversation and the tools. They have most bytes of a body.
 
-The search for a service tier skips these fields, because no field inside them names a tier.
+No field inside them names a service tier, so they are not searched for one.
 """
 _CACHE_NAMES: Final = (b'"cache_control"', b'"cachePoint"')
 _TIER_NAMES: Final = (b'"service_tier"', b'"serviceTier"', b'"speed"', b'"latency"', b'"inference_geo"')
@@ -77,7 +75,7 @@ SEARCH_FEE: Final = 35_000_000
 """Nanodollars for one search whose price is unknown. This is the highest published price of a search (Gemini's
 grounding)."""
 _UNITS: Final = 10**6
-"""Number of units of 1e-15 USD in one nanodollar."""
+"""Number of price units in one nanodollar. The unit of prices is 1e-15 USD."""
 _WORD: Final = b"abcdefghijklmnopqrstuvwxyz "
 
 
@@ -105,10 +103,10 @@ class Estimate(msgspec.Struct, frozen=True):
     """True if the request may name a service tier that costs more than the standard tier."""
 
     usual: int = MAX_OUTPUT
-    """Number of output tokens that are reserved in a rate limit, at most the number `output`.
+    """Number of output tokens that a rate limit reserves, if it is less than `output`.
 
-    For a call without an output limit, this number may be lower than `output`. Few calls without a limit use the
-    maximum. If the maximum were reserved, the rate limit would refuse other calls without need.
+    It is less for a call without an output limit, because few such calls use the maximum. Reserving the maximum would
+    block other calls without need.
     """
     usual_input: int | None = None
     """Typical number of input tokens. It is None if it equals `input`, the maximum."""
@@ -127,18 +125,18 @@ class Estimate(msgspec.Struct, frozen=True):
         return self.probable_input + min(self.output, self.usual)
 
     def cost(self, price: Priced) -> int:
-        """Return the highest cost in nanodollars that the call may have at the prices of one model.
-
-        The result is at most `MAX_COUNT`, the largest number that a record of the journal can have.
+        """Return the highest cost in nanodollars that the call may have at the prices of one model. It is at most
+        `MAX_COUNT`, the largest number that the journal can store.
         """
         costs = [self._at(price, usage) or 0 for usage in self._usages(price)]
         return min(max(costs) + self._fees(price), MAX_COUNT)
 
     def _usages(self, price: Priced) -> Sequence[Usage]:
-        """Return all usages that the provider may report for the estimated tokens.
+        """Return the usages that the provider may report for the estimated tokens: one for each way in which it may
+        bill them.
 
-        The input may be plain, or it may be written to a cache, as some of OpenAI's models do automatically. The output
-        may be text or thinking. Cache writes and thinking are left out if the model has no separate price for them.
+        Input may be billed as plain input or as a cache write, because some of OpenAI's models write caches without
+        being asked. Output may be billed as text or as thinking. Kinds without a price of their own are left out.
         """
         writes = ("cache_write_5m", "cache_write_1h") if self.caches else ("cache_write_5m",)
         given = ["input", *[kind for kind in writes if self.tiered or price.unit(kind) is not None]]
@@ -191,12 +189,12 @@ class Size(msgspec.Struct, frozen=True):
 
 
 class Searched(NamedTuple):
-    """The two forms of a body in which names of fields are searched. Both forms may be much smaller than the body."""
+    """Two shortened copies of a request's body, in which names of fields are searched."""
 
     whole: bytes
-    """The body with the conversation. Only its long strings are shortened (`Members.shortened`)."""
+    """The body with its long strings shortened (`Members.shortened`)."""
     settings: bytes
-    """The body without the conversation: the bytes of `whole` without the fields in `CONVERSATION`."""
+    """`whole` without the fields in `CONVERSATION`."""
 
     @classmethod
     def of(cls, top: Members) -> Searched:
@@ -204,14 +202,14 @@ class Searched(NamedTuple):
 
 
 def measure(body: bytes, billed_parts: BilledParts, searched: Searched | None = None) -> Size:
-    """Return the size of a request's body.
+    """Return the estimated number of input tokens of a request's body, and what else in the body affects the cost.
 
-    - `billed_parts` finds what is not text in the body.
-    - `searched` has the two forms of the body in which words and names of fields are searched. If it is None, the whole
-      body is searched. Long strings are shortened in these forms. So the estimate is higher than necessary if the body
-      has a text of 64 KB without a line break or a quote.
+    - `billed_parts` finds the parts of the body that are not text, such as images.
+    - `searched` has shortened copies of the body, in which words and names of fields are searched. If it is None, the
+      body itself is searched. A text of 64 KB without a line break or a quote is cut in these copies, so that the
+      estimate becomes too high.
 
-    Measuring 30 MB of small values takes a second, so callers measure large bodies in a worker process
+    Measuring 30 MB of small values takes a second, so large bodies should be measured in a worker process
     (`measured_bytes`).
     """
     seen, settings = searched or Searched(body, body)
@@ -236,11 +234,11 @@ def measure(body: bytes, billed_parts: BilledParts, searched: Searched | None = 
 
 
 def measured_bytes(top: Members) -> int:
-    """Return the number of bytes of the body that determine how long `measure` takes.
+    """Return the number of bytes of a body by which to decide whether `measure` takes long.
 
-    Usually long strings, such as the base64 of images, do not count, because they take only 0.3 ms a megabyte. A body
-    of at least `MAX_UNICODE` bytes with characters beyond ASCII counts in full, because its long strings take much
-    longer.
+    Long strings, such as the base64 of images, are not counted, because they take only 0.3 ms a megabyte. But the whole
+    body is counted if it has at least `MAX_UNICODE` bytes and other characters than ASCII, because its long strings may
+    take much longer.
     """
     is_slow = len(top.body) >= MAX_UNICODE and not top.body.isascii()
     return len(top.body if is_slow else top.shortened)
@@ -295,10 +293,9 @@ def input_tokens(body: bytes, billed_parts: BilledParts) -> int:
 def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
     """Return the probable usage of a call whose usage the provider did not report completely.
 
-    - No number is lower than the reported one. If the provider reported nothing, the input is the estimate from before
-      the call.
-    - The output is assumed to be `TOKENS_PER_SECOND` times the `seconds` of the call, but at most half of the estimated
-      output. Without this limit the number would be too high for a long call, which consists mostly of waiting.
+    - No number is lower than the reported one. If nothing was reported, the input is the estimate from before the call.
+    - The output is `TOKENS_PER_SECOND` times the `seconds` of the call, but at most half of the output estimated before
+      the call. A long call consists mostly of waiting, so that the product would be too high.
     """
     usage = facts.usage if facts is not None else Usage()
     is_reported = facts is not None and facts.reported

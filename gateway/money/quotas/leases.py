@@ -1,21 +1,20 @@
 """Leases: several gateways spend from one bucket, and overdraw it by at most the cost of one call.
 
 A bank (`Bank`) keeps the balance of each bucket. A gateway holds a slice of this balance. Its calls reserve and spend
-from the slice without asking the bank. The protocol has one request, `Ask`, and one reply, `Answer`.
+from the slice without asking the bank. A gateway sends requests (`Ask`), and the bank replies (`Answer`).
 
-- For each gateway and bucket, the bank has two counters (`Lease`). `granted` is the sum of everything that the gateway
-  was given. `spent` is the sum of the charges in the records of its calls. The difference is the slice, which nobody
-  else gets.
+- For each gateway and bucket, the bank has two counters (`Lease`). `granted` is the sum of all amounts that the gateway
+  was given. `spent` is the sum of the charges in the records of its calls. The difference is the slice, which no other
+  gateway gets.
 - The balance falls only when a call's record reaches the bank. So a call is counted once, even if requests or replies
   are lost.
-- An `Ask` names the total that the gateway knows to be granted. If a reply was lost, the total is too low, and the next
-  reply corrects it.
-- If the bank hears nothing from a gateway for some time, it takes the gateway's slices back: it lowers `granted` to
-  `spent`. Records that come later are still counted.
-- If a gateway's slice is too small for a call, the gateway asks the bank. If the free part of the slice, plus what is
-  left at the bank, is above 0, then the bank grants the whole missing amount. What is left at the bank may become
-  negative by this, but by less than the cost of this call. Every grant has this condition. So all gateways together get
-  less than the cost of one call too much. A single gateway has the same limit (`ledger.py`).
+- A request states the total that the gateway knows to be granted. After a lost reply, this total is lower than the
+  bank's, and the bank lowers its own.
+- If a gateway sends nothing for some time, the bank takes the gateway's slices back: `granted` is lowered to `spent`.
+  Records that come later are still counted.
+- If a slice is too small for a call, the bank grants the missing amount, even if it has less. It does so only while the
+  free part of the slice plus the free balance at the bank is above 0. So all gateways together can overdraw a bucket by
+  less than the cost of one call. A single gateway has the same limit (`ledger.py`).
 
 This module has the arithmetic of the bank, and `slices.py` that of a gateway. Neither does I/O or reads a clock.
 """
@@ -30,18 +29,19 @@ import msgspec
 from gateway.money.quotas.buckets import SECOND, Bucket, Charge, LiveBucket, Rule
 
 SHARE: Final = 2
-"""Divisor that limits the amounts granted for later calls. Half of a bucket's free balance may be granted for them, in
-equal parts to all gateways.
+"""Divisor of the free balance of a bucket: 1 / `SHARE` of it may be granted for later calls, in equal parts to all
+gateways.
 
-For example, each of four gateways may get an eighth of the free balance. So slices get smaller as the bucket gets
+For example, each of four gateways may get an eighth of the free balance. So the grants get smaller as the bucket gets
 emptier.
 """
 
 
 class NotOpen(Exception):
-    """The error for a gateway that must first call `Bank.open`, because it is not registered at the bank.
+    """The error for a gateway that is not registered at the bank, which keeps the balances. The gateway must call
+    `Bank.open`.
 
-    The bank keeps the balances. It also raises this error if a newer process of the same gateway has registered.
+    A gateway is also not registered any more if a newer process of the same gateway has registered.
     """
 
 
@@ -50,12 +50,12 @@ class Need(NamedTuple):
 
     amount: int
     beside: int = 0
-    """Amount that the call can use without this request: what is free in the gateway's slice (its part of the bucket's
-    balance), plus what the other buckets of the call's chain can pay.
+    """Amount that the call has without this request: the free part of the gateway's slice (its part of the bucket's
+    balance), and what the other buckets of the call's chain can pay.
     """
     is_partial: bool = False
-    """True if the bank may grant less than `amount`, because the missing part can be requested for another bucket of
-    the call's chain.
+    """True if the gateway can use less than `amount`, because it can request the rest for another bucket of the call's
+    chain.
     """
 
 
@@ -65,24 +65,27 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     bucket: str
     rule: Rule
     since: float = 0.0
-    """Unix time in seconds at which the gateway began to use `rule`. If gateways send different rules for the bucket,
-    the bank uses the rule with the latest `since`.
+    """Unix time in seconds since which the gateway has used `rule`. If gateways send different rules for a bucket, the
+    bank uses the one with the latest time.
     """
     known: int
-    """The sum of all grants that the gateway has been told of, less the amounts that it gives back with this request.
+    """The amount that the bank has granted in total, as far as the gateway knows, minus what the gateway gives back
+    with this request.
     """
     spent: int
-    """The sum of the gateway's charges to the bucket."""
+    """The sum of all amounts that the gateway has charged to the bucket."""
     owed: int = 0
-    """The amount by which the gateway exceeds `known`: its charges, plus its reservations and the slices of its
-    workers, minus `known`, and at least 0. The bank always grants this amount, even from an empty bucket.
+    """The amount by which the gateway has already used more than `known`. Charges, reservations and the slices of its
+    workers count as used.
+
+    The bank grants this amount in any case, even from an empty bucket.
     """
     needs: Sequence[Need] = ()
     """The amounts that waiting calls lack, in the order of the calls."""
     ahead: int = 0
     """An amount that the gateway wants for later calls. The bank grants as much of it as it can spare."""
     is_last: bool = False
-    """True if the gateway has no use for the bucket any more, so that the bank may forget what it has granted."""
+    """True if the gateway does not need the bucket any more. The bank then ends the lease."""
 
     @property
     def key(self) -> Bucket:
@@ -91,14 +94,16 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lease(NamedTuple):
-    """The two counters for one gateway and one bucket: the sum of the amounts granted, and the sum of the charges."""
+    """The bank's two counters for one gateway and one bucket: the sum of the amounts that it has granted to the
+    gateway, and the sum of the gateway's charges.
+    """
 
     granted: int = 0
     spent: int = 0
 
     @property
     def held(self) -> int:
-        """The gateway's slice: the part of the bucket's balance that only this gateway may spend."""
+        """The gateway's slice: the part of the bucket's balance that no other gateway may spend."""
         return max(0, self.granted - self.spent)
 
 
@@ -107,9 +112,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     bucket: str
     granted: int
-    """The sum of all grants to the gateway."""
+    """The amount of the bucket that the bank has granted to the gateway in total."""
     spent: int
-    """The sum of the gateway's charges that have reached the bank."""
+    """The sum of the gateway's charges to the bucket, as far as the bank knows them."""
     amount: int
     """The balance of the bucket. It includes the parts that gateways hold (slices)."""
     remainder: int
@@ -117,16 +122,19 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     is_refused: bool = False
     """Whether a waiting call got less than it needs."""
     elsewhere: int = 0
-    """Sum of the slices (parts of the balance) of all other gateways, and of the other workers of the same gateway."""
+    """The amount that others hold in slices (parts of the balance): other gateways, and other workers of the same
+    gateway.
+    """
     away: str = ""
-    """The name of the bank if the bank could not be reached, and therefore has not granted more. It is "" if the bank
-    was reached.
+    """The name of the bank if it could not be reached and has therefore granted nothing. Otherwise "".
 
-    Only a parent process sets this name, in its answers to its workers. It lends parts of its gateway's slices to them
-    (`lending.py`).
+    Only an answer of a parent process to its worker can have this name. The parent process lends parts of its own
+    slices to workers (`lending.py`), and asks the bank for more.
     """
     is_closed: bool = False
-    """Whether the bank has ended the gateway's lease of the bucket. `granted` and `spent` then count from 0 again."""
+    """True if the bank has ended the gateway's lease of the bucket. The counters `granted` and `spent` of a later lease
+    begin at 0.
+    """
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -138,7 +146,7 @@ class Standing(msgspec.Struct, frozen=True):
     at: float
     terms: str
     spent: int
-    """The sum of the gateway's charges that have reached the bank."""
+    """The sum of the gateway's charges to the bucket that are already subtracted from `amount`."""
 
 
 class Bank(Protocol):
@@ -153,10 +161,10 @@ class Bank(Protocol):
 
     @property
     def needs_reports(self) -> bool:
-        """Whether the bank learns only from `Ask.spent` how much of a rate limit was used.
+        """True if only requests (`Ask.spent`) tell the bank how much of a rate limit was used. False if it also reads
+        the records of calls.
 
-        Other banks learn it from the records of calls. If a bank that needs reports cannot be reached, calls use the
-        last known balances of rate limits.
+        While a bank that needs reports cannot be reached, calls use the last known balances of rate limits.
         """
 
     async def open(self, asks: Sequence[Ask]) -> Sequence[Answer]:
@@ -165,7 +173,8 @@ class Bank(Protocol):
         """
 
     async def exchange(self, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Answer the requests `asks`, and renew the leases of all amounts that were granted to the gateway.
+        """Return the answers to the requests `asks`. Also renew the leases of everything that was granted to the
+        gateway.
 
         Raises `NotOpen` if the gateway must first call `open`.
         """
@@ -181,11 +190,11 @@ class Bank(Protocol):
 
 
 def answered(ask: Ask, bucket: LiveBucket, own: Lease, elsewhere: int, gateways: int) -> tuple[Lease, bool]:
-    """Return two values: the new lease of the gateway that sent `ask`, and whether a waiting call of this gateway gets
-    less than it needs.
+    """Return the gateway's new lease after the request `ask`, and whether one of its waiting calls gets less than it
+    needs.
 
-    `bucket` must be refilled up to now. `own` is the gateway's lease before `ask`. `elsewhere` is the sum of the parts
-    of the balance that other gateways hold. `gateways` is the number of gateways.
+    `bucket` must be refilled up to now. `own` is the gateway's lease before the request. `elsewhere` is the amount of
+    the balance that other gateways hold. `gateways` is the number of gateways.
     """
     balance = bucket.own + bucket.leased
     granted = min(ask.known, own.granted) + ask.owed
@@ -204,11 +213,11 @@ def answered(ask: Ask, bucket: LiveBucket, own: Lease, elsewhere: int, gateways:
 
 
 def answer_to(ask: Ask, bucket: LiveBucket, own: Lease, elsewhere: int, gateways: int) -> tuple[Lease | None, Answer]:
-    """Return the reply to `ask`, and the new lease of the gateway that sent it. If the lease ends, None is returned in
-    its place.
+    """Return the gateway's new lease after the request `ask`, and the bank's answer. If the lease has ended, None is
+    returned in its place.
 
-    `bucket` has the present balance, and `own` is the gateway's lease so far. `elsewhere` is the sum of the parts of
-    the balance that other gateways hold. `gateways` is the number of gateways.
+    `bucket` must be refilled up to now. `own` is the lease before the request. `elsewhere` is the amount of the balance
+    that other gateways hold. `gateways` is the number of gateways.
     """
     lease, is_refused = answered(ask, bucket, own, elsewhere, gateways)
     is_closed = ask.is_last and lease.spent == ask.spent

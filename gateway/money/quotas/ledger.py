@@ -3,13 +3,12 @@
 Calls reserve an estimated amount in the buckets, and are charged the amount that they have used.
 
 - The current time is an argument of each function. Nothing here reads a clock.
-- A call may begin if the balance minus all reserved amounts is above zero, even if the call will cost more than that.
-  Otherwise a large call could be refused for ever. So a bucket can be overdrawn, but by at most the cost of one call
-  (if no call costs more than it reserved).
-- A claim is an amount that a call reserves in one bucket or in a chain of buckets. A chain is charged in order: what a
-  bucket cannot pay, the next bucket pays. Only the last bucket can be overdrawn. A chain refuses a call if all its
-  buckets together are empty.
-- If several claims of a call charge the same bucket, only the highest of the amounts is charged.
+- A call may begin if the balance without the reserved amounts is above zero, even if the call will cost more. Otherwise
+  a large call could be refused for ever. So a bucket can be overdrawn by up to the cost of one call (if no call costs
+  more than it reserved).
+- A claim is an amount that a call reserves in one bucket or in a chain of buckets. In a chain, each bucket pays what
+  the buckets before it cannot pay. Only the last bucket can be overdrawn.
+- If several claims of one call are for the same bucket, the highest of their amounts is reserved there.
 
 `buckets.py` has the arithmetic of a bucket, and `bucket_chains.py` the arithmetic of a chain. Other modules decide the
 names of buckets, who owns them, and what calls cost.
@@ -41,13 +40,15 @@ MAX_BUCKETS: Final = 100_000
 
 Full buckets are removed when new ones come. A full bucket has no spent amount, so nothing is lost."""
 EVICTION_PROBES: Final = 4
-"""Number of least recently used buckets that are examined for each new bucket.
+"""Number of least recently used buckets that are examined for each new bucket. Those of them that are full are removed
+from memory.
 
-Buckets that are full again are removed from memory. Several buckets are examined for each new bucket, so that the
-number of buckets can decrease even if some are not full.
+There are several, so that the number of buckets can decrease even if some of them are not full.
 """
 CROWDED_EVICTION_PROBES: Final = 64
-"""Number of least recently used buckets that are examined for each new bucket if memory has no room."""
+"""Number of least recently used buckets that are examined for each new bucket, in place of `EVICTION_PROBES`, if memory
+has no room for the new buckets.
+"""
 MAX_AHEAD: Final = 86_400 * SECOND
 """Maximum number of nanoseconds by which the time of a stored balance may be ahead of the clock.
 
@@ -86,8 +87,8 @@ class Ledger:
     def reserve(self, claims: Sequence[Claim], now: int) -> Reservation:
         """Reserve the amounts of a call. A claim is an amount for one bucket, or for a chain of buckets.
 
-        Raises `Exceeded`, and reserves nothing, if a bucket or chain refuses the call. If several buckets or chains
-        refuse the call, the exception names the one with the longest `retry_after`.
+        Raises `Exceeded`, and reserves nothing, if a claim is refused. If several are refused, the exception is for the
+        one with the longest `retry_after`.
         """
         if not claims:
             return Reservation(())
@@ -116,14 +117,13 @@ class Ledger:
         only: Container[tuple[str, ...]] | None = None,
         estimated: bool = False,
     ) -> tuple[Charge, ...]:
-        """Charge the used amount to all chains of buckets in a reservation, and release the whole reservation.
+        """Charge the used amount to each chain of buckets in a reservation, and release the whole reservation.
 
         - A single bucket is a chain of one.
-        - `only` limits the charge to some of the chains. It contains the names of each chain's buckets as a tuple.
+        - `only` has the chains to charge, each as a tuple of bucket names. If `only` is None, all chains are charged.
         - `estimated` is true if the amount is partly estimated.
         - A bucket is also charged if its quota is no longer configured.
-        - If the reservation has been charged or released before, this method changes nothing, and returns the earlier
-          charges again.
+        - If the reservation was charged or released before, nothing changes, and the earlier charges are returned.
         """
         if reservation.charges is None:
             _end(reservation)
@@ -132,10 +132,11 @@ class Ledger:
         return reservation.charges
 
     def charge_parts(self, reservation: Reservation, parts: Sequence[Part], now: int) -> tuple[Charge, ...]:
-        """Charge several amounts, each to some of the buckets or chains in a reservation, and release the reservation.
+        """Charge several amounts, each to its own chains of buckets in a reservation, and release the reservation. A
+        single bucket is a chain of one.
 
-        If several amounts are charged to the same bucket, the bucket gets one charge with the sum. A second call for
-        the same reservation changes nothing, and returns the charges of the first one.
+        A bucket gets one charge with the sum of its amounts. If the reservation was charged or released before, nothing
+        changes, and the earlier charges are returned.
         """
         if reservation.charges is None:
             _end(reservation)
@@ -170,10 +171,10 @@ class Ledger:
     def charge_unreserved(
         self, chains: Sequence[Sequence[tuple[str, Rule]]], amount: int, now: int
     ) -> tuple[Charge, ...]:
-        """Charge a call that has no reservation to chains of buckets, even if memory has no room for new buckets.
+        """Charge a call without a reservation to chains of buckets, even if memory has no room for new buckets.
 
-        Each chain has the names and rules of its buckets, in the order in which the buckets pay. The charges are marked
-        as estimated.
+        Each chain has the names and rules of its buckets, in the order in which they pay. The charges are marked as
+        estimated.
         """
         links = [[(name, self.present(name, rule, now)) for name, rule in chain] for chain in chains]
         return tuple(self._charges(links, amount, now, estimated=True))
@@ -196,9 +197,8 @@ class Ledger:
         return bucket
 
     def take(self, name: str, rule: Rule, amount: int, now: int, *, estimated: bool = False) -> Charge:
-        """Take an amount from a bucket, and return the charge.
-
-        If the bucket is not in memory, it is added there, even if memory already has the maximum number of buckets.
+        """Take an amount from a bucket, and return the charge. A bucket that is not in memory is added, even if memory
+        already has the maximum number of buckets.
         """
         bucket = self.present(name, rule, now)
         charge = bucket.charge(name, amount, now, estimated=estimated)
@@ -207,9 +207,9 @@ class Ledger:
         return charge
 
     def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
-        """Keep the balance of a bucket whose quota is not defined. The balance is used if the quota is defined again.
+        """Keep the stored balance of a bucket whose quota is not defined, in case the quota is defined again.
 
-        The balance is `stored`. If `stored` is None, the bucket is full.
+        If `stored` is None, no balance is stored, and the bucket is full.
         """
         full = self._new(rule, rule.capacity, 0, now)
         self._gone.setdefault(name, full if stored is None else self._stored(rule, stored, now))
@@ -223,10 +223,10 @@ class Ledger:
         return charge
 
     def reload(self, rule_of: Callable[[str], Rule | None], now: int) -> list[Charge]:
-        """Apply the rules of a new configuration, and return the changed balances, which must be stored.
+        """Apply the rules of a new configuration, and return the changed balances, which the caller must store.
 
-        `rule_of` returns the new rule of a bucket by the bucket's name. If it returns None, the bucket is out of use
-        until a later configuration has a rule for it. Its balance is kept.
+        `rule_of` returns the new rule of a bucket by the bucket's name. If it returns None, the bucket is out of use,
+        and its balance is kept until a later configuration has a rule for it.
         """
         changed: list[Charge] = []
         for name, bucket in (self._gone | self._live).items():
@@ -243,8 +243,8 @@ class Ledger:
     def _set_aside(self, name: str, bucket: LiveBucket, now: int) -> None:
         """Take a bucket out of use, because its quota is no longer defined.
 
-        Its balance is kept in case the quota is defined again. A bucket at full balance without a reservation
-        is forgotten, because a new bucket has the same balance.
+        The balance is kept in case the quota is defined again. A full bucket without a reservation is forgotten,
+        because a new bucket would be full too.
         """
         self._live.pop(name, None)
         self._gone.pop(name, None)
@@ -255,10 +255,10 @@ class Ledger:
             del self._gone[next(iter(self._gone))]
 
     def restore(self, rule: Rule, stored: Charge, now: int) -> Charge | None:
-        """Set a bucket to its last stored balance, refilled up to now by the stored rule.
+        """Add a bucket to memory with its stored balance, refilled up to now by the stored rule.
 
-        If the rule has changed since then, return the new balance, which must be stored. Do nothing if the bucket is in
-        memory already.
+        If the rule has changed since then, return the new balance, which the caller must store. Do nothing if the
+        bucket is in memory already.
         """
         if stored.bucket in self._live:
             return None
@@ -283,10 +283,11 @@ class Ledger:
         return Level(name, rule, rule.capacity, 0, None) if bucket is None else bucket.level(name, now)
 
     def used(self, now: int, by_workers: Mapping[str, int]) -> dict[str, float]:
-        """Return the used fraction of each quota's emptiest bucket. The fraction of an overdrawn bucket is above 1.
+        """Return how much of each quota is used, as the highest used fraction of all its buckets. An overdrawn bucket
+        has a fraction above 1.
 
-        Reserved amounts count as used. `by_workers` has further reserved amounts, those of the workers' calls, by the
-        bucket's name. A bucket with a capacity of 0 is used completely. No bucket is changed.
+        Reserved amounts count as used. `by_workers` has what calls of workers have reserved, by the bucket's name. A
+        bucket with a capacity of 0 has the fraction 1. No bucket is changed.
         """
         percents: dict[str, int] = {}
         for name, bucket in list(self._live.items()):
@@ -317,11 +318,9 @@ class Ledger:
         return bucket
 
     def _stored(self, rule: Rule, stored: Charge, now: int) -> LiveBucket:
-        """Return a bucket in the state in which it was stored: its balance, and the capacity and refill that it had
-        then.
+        """Return a bucket in its stored state: with the balance, the capacity and the refill of that time.
 
-        `rule` is the present rule of the bucket's quota. All other properties of the bucket come from `rule`, such as
-        whether the bucket only notifies.
+        All other properties come from `rule`, the present rule of the bucket's quota.
         """
         former = rule.with_terms(stored.terms)
         remainder = stored.remainder if 0 <= stored.remainder < former.period else 0
@@ -329,10 +328,10 @@ class Ledger:
         return self._new(former, stored.balance, remainder, at)
 
     def _make_room(self, names: Sequence[str], now: int) -> None:
-        """Make room in memory for the buckets in `names` that are not in memory yet.
+        """Make room in memory for those of the buckets in `names` that are not in memory yet.
 
-        Idle buckets are removed, that is, buckets at full balance without a reservation. This must be done before new
-        buckets are made. A new bucket is at full balance, and would be removed too.
+        Buckets that are full and have no reservation may be removed. Call this before the new buckets are made, because
+        they are full too, and could be removed at once.
         """
         new = sum([name not in self._live for name in names])
         if new:
@@ -342,7 +341,7 @@ class Ledger:
     def _evict(self, count: int, now: int) -> None:
         """Examine the `count` least recently used buckets, and remove those that are full and have no reservation.
 
-        Examined buckets that stay are moved to the end, so that the next eviction examines other buckets.
+        The examined buckets that stay count as recently used, so that the next eviction examines other buckets.
         """
         for name in list(islice(self._live, count)):
             bucket = self._live[name]
@@ -359,8 +358,7 @@ def _end(reservation: Reservation) -> None:
 
 
 def _chosen(reservation: Reservation, only: Container[tuple[str, ...]] | None) -> Sequence[Links]:
-    """Return chains of buckets in a reservation: those whose bucket names, as a tuple, are in `only`.
-
-    If `only` is None, return all chains.
+    """Return the chains of buckets in a reservation that are in `only`, or all of them if `only` is None. In `only`, a
+    chain is a tuple of bucket names.
     """
     return [chain for chain in reservation.chains if only is None or tuple(name for name, _ in chain) in only]

@@ -2,16 +2,16 @@
 
 The lender is the keeper: the process of the gateway that keeps the balances and stores the records of calls.
 
-- The unspent part of a worker's slice is not free for other processes (`LiveBucket.leased`).
-- A charge is subtracted from the bucket and from the worker's slice when the keeper reads the record of the call.
-- The sums of a worker's charges are kept until the worker ends or gives the lease back, also if the worker registers
-  again or another process becomes the keeper. So a record that is read later is counted once.
+- What a worker has not spent of its slice is not free for other processes (`LiveBucket.leased`).
+- When the keeper reads the record of a worker's call, it subtracts the charge from the bucket and from the worker's
+  slice.
+- The sum of a worker's charges is kept until the worker ends or gives the slice back. It is kept if the worker
+  registers again, and if another process becomes the keeper. So a record that is read late is still counted once.
 - If a worker's slice is too small for a call, the other workers are asked to give back what they do not need (a
-  recall). When all of them have answered, the first worker may ask for a larger slice again. So a call is refused only
-  if no process has anything left for it.
-- If several gateways share a bucket, the lender lends from its gateway's slice of the bucket, and never more than this
-  slice has. `lacking` returns what must be requested from the bank first. Workers may use the lent slices of money only
-  as long as the gateway's own leases last (`Loan.until`).
+  recall). When all of them have answered, the first worker may ask again. So a call is refused only if no process has
+  anything left for it.
+- If several gateways share a bucket, the keeper lends only from its own gateway's slice. `lacking` returns what it must
+  first request from the bank. Workers may spend slices of money only until the gateway's own leases end (`Loan.until`).
 
 This module does no I/O. `gateway.process.workers` talks to the workers, and `gateway.call.spools` reads their records.
 `gateway.call.keeper` asks the bank of several gateways.
@@ -33,15 +33,15 @@ Tell = Callable[[str, Bucket], bool]
 """A function that sends a worker a message about a bucket. The first argument is the name of the worker's spool (the
 journal of its calls).
 
-The function returns True if the worker will answer or has just ended, and False if the message cannot be sent."""
+It returns True if an answer will come, or if the worker has just ended. It returns False if the message cannot be sent.
+"""
 
 
 class LeaseState(msgspec.Struct, frozen=True):
-    """The state of a worker's lease of one bucket, that is, of the part of the bucket's balance that the worker may
-    spend.
+    """The state of a worker's slice of one bucket: the part of the bucket's balance that only this worker may spend.
 
-    The keeper (the process that keeps the balances) hands this state over to the process that replaces the keeper. The
-    state includes the bucket's rule, because a bucket that is full again may have been removed from memory.
+    When another process becomes the keeper (which keeps the balances), it gets this state. The bucket's rule is
+    included, because the new keeper may not have the bucket in memory.
     """
 
     bucket: Bucket
@@ -60,20 +60,23 @@ class Loan(NamedTuple):
     answers: Sequence[Answer]
     until: float | None = None
     """The time, by the machine's monotonic clock in seconds, until which the worker may spend its slices (parts of
-    balances) of money. None means that the worker may spend them until its own lease ends.
+    balances) of money.
+
+    None if no such time applies, and only the worker's own lease limits the time.
     """
 
 
 class _Recall(msgspec.Struct):
-    """A request to workers to give back what they do not need of a bucket's balance, because other workers need it.
+    """A recall: workers are asked to give back what they do not need of a bucket's balance, because other workers need
+    it.
 
-    `awaited` contains the workers that have not answered yet. `waiting` contains the workers that wait for the answers.
+    `awaited` contains the workers that were asked and have not answered. `waiting` contains the workers that need more.
     """
 
     awaited: set[str] = msgspec.field(default_factory=set)
     waiting: set[str] = msgspec.field(default_factory=set)
     awaits_gateways: bool = False
-    """Whether other gateways may still give back what they do not need of the bucket."""
+    """Whether other gateways were asked too, and may still give back parts of the bucket's balance."""
 
     @property
     def is_answered(self) -> bool:
@@ -94,17 +97,16 @@ class Lender:
         self._recalls: dict[Bucket, _Recall] = {}
 
     def lends_to(self, worker: str) -> bool:
-        """Return whether a worker may have slices (parts of balances): `open` or `adopt` was called for it, and `end`
-        was not.
+        """Return whether a worker may get slices (parts of balances): it was registered with `open` or `adopt`, and has
+        not ended.
         """
         return worker in self._leases
 
     def open(self, worker: str) -> None:
-        """Begin to lend slices (parts of balances) to a worker.
+        """Register a worker, so that it may get slices (parts of balances).
 
-        If the worker registers again, its slices are taken back. The sums of its charges are kept, here and in the
-        worker. So a record of the worker that is read later is still counted once. In its next requests, the worker
-        asks again for the amounts that its calls have reserved.
+        If the worker was registered before, its slices are taken back, and it asks again for what its calls have
+        reserved. The sums of its charges are kept. So a record that is read later is still counted once.
         """
         leases = self._leases.setdefault(worker, {})
         for key, state in leases.items():
@@ -121,11 +123,11 @@ class Lender:
         return Loan([self._answer(worker, ask) for ask in asks], until)
 
     def lacking(self, worker: str, asks: Sequence[Ask]) -> Iterator[tuple[Bucket, Want]]:
-        """Yield the amounts that this gateway must request from the quota bank before it answers the requests `asks` of
-        a worker.
+        """Yield the amounts that this gateway must request from the quota bank, so that it can answer the requests
+        `asks` of a worker.
 
-        If this gateway's slice of a bucket (its part of the balance) has expired, an amount of 0 is yielded, because
-        any request renews the slice.
+        If the lease of this gateway's slice (its part of a balance) has ended, an amount of 0 is yielded, because any
+        request to the bank renews the lease.
         """
         for ask in asks:
             bucket = self._quotas.shared_bucket(ask.key, ask.rule)
@@ -143,13 +145,14 @@ class Lender:
         return Lease() if state is None else state.lease
 
     def _others(self, bucket: LiveBucket, own: Lease) -> int:
-        """Return the sum of the slices (parts of the bucket's balance) that workers hold, without the slice `own`."""
+        """Return the amount that all other workers hold in slices (parts of the bucket's balance). `own` is the lease
+        of the worker to leave out.
+        """
         return bucket.leased - own.held
 
     def spend(self, worker: str, bucket: Bucket, amount: int) -> None:
-        """Subtract the charge for a worker's call from the worker's slice (its part of the bucket's balance).
-
-        The bucket itself is already charged.
+        """Subtract the charge for a worker's call from the worker's slice (its part of the bucket's balance). The
+        caller has already charged the bucket.
         """
         leases, charged = self._leases.get(worker), self._quotas.bucket(bucket)
         if leases is not None and charged is not None:
@@ -160,7 +163,7 @@ class Lender:
     def end(self, worker: str) -> None:
         """Take back the slices (parts of balances) of a worker that has ended.
 
-        Call this after the charges of all of the worker's calls have been subtracted.
+        Call this only when the charges of all calls of the worker have been subtracted.
         """
         for bucket in self._leases.pop(worker, {}):
             self._update(bucket)
@@ -184,7 +187,7 @@ class Lender:
         return list(self._leases.get(worker, {}).values())
 
     def adopt(self, worker: str, states: Sequence[LeaseState]) -> None:
-        """Continue with the leases (parts of balances) that the replaced process had granted to a worker."""
+        """Take over a worker from the replaced process. `states` has the worker's slices (parts of balances)."""
         self._leases[worker] = {state.bucket: state for state in states}
         for state in states:
             self._quotas.shared_bucket(state.bucket, state.rule)
@@ -215,10 +218,10 @@ class Lender:
             bucket.lend(key.name, sum(self._lease(worker, key).held for worker in self._leases))
 
     def _refused(self, worker: str, key: Bucket, bucket: LiveBucket) -> None:
-        """Ask the other workers to give back what they do not need of the bucket `key`, because the slice of `worker`
-        is too small for a call.
+        """Ask the other workers to give back what they do not need of the bucket `key`, because `worker` needs more
+        than it could get.
 
-        If several gateways share the bucket, the quota bank has already asked the other gateways.
+        If other gateways hold parts of the bucket, also wait for them. The quota bank has asked them already.
         """
         holders = self._holders(key) - {worker}
         recall = self._recalls.setdefault(key, _Recall())
@@ -233,10 +236,9 @@ class Lender:
         return {worker for worker in self._leases if self._lease(worker, key).held}
 
     def gateways_answered(self, bucket: Bucket) -> None:
-        """Stop waiting for the other gateways, which have had enough time to give back what they do not need of a
-        bucket.
+        """Record that the time is over in which other gateways may give back parts of a bucket's balance.
 
-        If all workers have answered too, tell the workers that wait for the bucket to ask again.
+        The workers that need more are told to ask again, unless an answer of a worker is still missing.
         """
         recall = self._recalls.get(bucket)
         if recall is not None and recall.awaits_gateways:
@@ -246,7 +248,7 @@ class Lender:
     def _answered(self, worker: str, key: Bucket) -> None:
         """Record that `worker` has answered, if it was asked to give back a part of the bucket `key`.
 
-        When all workers that were asked have answered, tell the waiting workers to ask again.
+        After the last answer, the workers that need more are told to ask again.
         """
         if (recall := self._recalls.get(key)) is None:
             return
@@ -255,8 +257,8 @@ class Lender:
             self._released(key)
 
     def _released(self, key: Bucket) -> None:
-        """Tell the workers that wait for the bucket to ask again. Do nothing while any worker or gateway that was asked
-        to give a part back has not answered.
+        """Tell the workers that need more of the bucket to ask again. Do nothing if an answer of a worker or a gateway
+        is still missing.
         """
         recall = self._recalls.get(key)
         if recall is not None and recall.is_answered:

@@ -11,7 +11,7 @@ from gateway.money.quotas.buckets import Charge, LiveBucket, Rule
 
 
 class Claim(NamedTuple):
-    """An amount that a call reserves in a bucket, or in a chain of buckets, before it begins."""
+    """An amount that a call reserves in a bucket, or in a chain of buckets, before the call is sent."""
 
     bucket: str
     rule: Rule
@@ -42,9 +42,9 @@ class Reservation:
 
 
 class Part(NamedTuple):
-    """A part of the amount that a call has used, such as the tokens of one attempt."""
+    """An amount that a call has used and that is charged to some of its buckets, such as the tokens of one attempt."""
 
     amount: int
     only: Container[tuple[str, ...]]
-    """The buckets and chains to charge, each as a tuple of bucket names."""
+    """The chains of buckets to charge, each as a tuple of bucket names. A single bucket is a chain of one."""
     estimated: bool = False

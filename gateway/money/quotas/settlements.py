@@ -12,7 +12,8 @@ BucketChain = tuple[Bucket, ...]
 """Buckets that are charged in order: what a bucket cannot pay, the next one pays. Most chains have one bucket."""
 
 ChainTerms = tuple[tuple[tuple[Kind, str, str], ...], ...]
-"""Chains of buckets in the form in which they are stored. Each bucket is a triple: kind, name and rule (`Rule.terms`).
+"""Chains of buckets in the form in which the journal stores them. Each bucket is a triple: kind, name and rule
+(`Rule.terms`).
 """
 MoneyTerms = tuple[tuple[tuple[str, str], ...], ...]
 """Chains of money buckets in the form in which they are stored. Each bucket is a pair: name and rule (`Rule.terms`)."""
@@ -30,7 +31,7 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 def money_terms(chains: ChainTerms) -> MoneyTerms:
-    """Return those of `chains` that consist of money buckets, without the kind of each bucket."""
+    """Return the chains of money buckets in `chains`. In the result, a bucket has only its name and rule."""
     return tuple(tuple((name, terms) for _, name, terms in chain) for chain in chains if chain[0][0] == "money")
 
 

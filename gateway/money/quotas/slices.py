@@ -1,15 +1,15 @@
 """The slices of shared buckets that this gateway holds. A slice is the part of a balance that only this gateway may
 spend. `leases.py` explains how several gateways share buckets.
 
-- A `SlicedBucket` is a bucket of the ledger. Its `balance` is the bank's last known balance, and is usually only for
-  display. Calls reserve and spend from the slice, which is `granted` minus `spent`.
-- A call begins only if the slice covers it. Otherwise the ledger raises `Exceeded` with `short`, and
-  `gateway/call/leases.py` asks the bank.
-- A slice is valid until `Slices.until`. The bank gives it to nobody else for some time after that.
-- A gateway may lend parts of its slice to its workers, the processes that serve its calls (`lending.py`). These parts
-  are not free for other calls of the gateway.
-- If the bank cannot be reached and `Slices.goes_on` is true, calls may use the last known balances instead of the
-  slices, as in a single gateway.
+- A `SlicedBucket` is a shared bucket of the ledger. Calls reserve and spend from its slice, which is `granted` minus
+  `spent`. Its `balance` is the bank's last known balance, and is usually only displayed.
+- A call begins only if the slice is large enough. Otherwise the ledger raises `Exceeded` with `short`, and
+  `gateway/call/leases.py` asks the bank for more.
+- A slice is valid until `Slices.until`. The bank waits for some time after that before it gives the slice to others.
+- A gateway may lend parts of its slice to its workers, the processes that serve its calls (`lending.py`). Its own calls
+  cannot use these parts.
+- If the bank cannot be reached and `Slices.goes_on` is true, calls may use the last known balances in place of the
+  slices.
 
 This module does no I/O.
 """
@@ -26,30 +26,29 @@ from gateway.money.quotas.buckets import SECOND, Bucket, Charge, Kind, LiveBucke
 from gateway.money.quotas.leases import Answer, Ask, Need, Standing
 
 DRY_SECONDS: Final = 2.0
-"""Maximum wait in seconds before a gateway asks the quota bank for more of a bucket again, after the bank has refused a
-call.
+"""Maximum number of seconds for which a gateway does not ask the quota bank for more of a bucket, after the bank has
+refused a call.
 
-The wait is shorter if the bucket is refilled sooner, or if other gateways hold parts of its balance (`HELD_SECONDS`).
+The time is shorter if the bucket is refilled sooner, or if other gateways hold parts of its balance (`HELD_SECONDS`).
 """
 HELD_SECONDS: Final = 0.1
-"""Maximum number of seconds for which a gateway does not ask the quota bank for more of a bucket, after the bank has
-refused a call and other gateways hold slices (parts) of the bucket's balance.
+"""Takes the place of `DRY_SECONDS` if other gateways hold slices (parts) of the bucket's balance.
 
-It is shorter than `DRY_SECONDS`, which applies in all other cases, because the other gateways may give their slices
-back.
+It is shorter, because these gateways may soon give parts of their slices back.
 """
 SCARCE_SECONDS: Final = 2.0
-"""Seconds for which a gateway requests nothing for later calls, after the quota bank has refused a call. In this time,
-the gateway requests only the amounts that waiting calls need.
+"""Seconds for which a gateway requests nothing for later calls, after the quota bank has refused a call. Only the
+amounts that waiting calls need are requested.
 """
 QUICK_SECONDS: Final = 1.0
-"""Seconds after the grant of a slice (a part of a shared balance). If calls use the slice up in this time, the next
-slice is twice as large.
+"""Number of seconds. A slice (a part of a shared balance) that calls use up within this time was too small: the gateway
+next requests one of twice the size.
 """
 IDLE_SECONDS: Final = 10.0
 """Seconds without a call after which a gateway gives its slice (its part of a shared balance) back."""
 FIRST_CALLS: Final = 4
-"""The first slice (part of a shared balance) that a gateway requests has this many times the amount of the first call.
+"""The first slice (part of a shared balance) that a gateway requests is this many times the amount that the first call
+needs.
 """
 
 
@@ -58,52 +57,53 @@ class Want(NamedTuple):
 
     amount: int
     others: int
-    """Amount of the call that the other buckets of its chain can pay."""
+    """Amount that the other buckets of the call's chain can pay."""
     is_partial: bool
 
 
 @dataclass(slots=True)
 class Slices:
-    """The state that all `SlicedBucket` objects of a gateway share."""
+    """The state that all shared buckets (`SlicedBucket`) of a gateway have in common, such as the time until which
+    their slices are valid. A slice is the part of a balance that only this gateway may spend.
+    """
 
     clock: Callable[[], float] = monotonic
     """A clock in seconds that never goes back."""
     until: float = 0.0
-    """The time, by `clock`, until which calls may spend the slices (parts of shared balances) that the bank has
-    granted. Each renewal by the bank sets a later time.
+    """The time, by `clock`, until which calls may spend the slices (parts of shared balances) of this gateway. Each
+    answer of the bank sets a later time.
     """
     money_until: float = inf
-    """The time, by `clock`, until which the calls of a worker may spend the worker's slices of money.
+    """The time, by `clock`, until which the calls of a worker may spend the worker's slices (parts of balances) of
+    money.
 
-    The parent process lends these slices (parts of balances) to the worker. At this time, the leases of the parent
-    process end. The value is infinite if the parent process has no leases, or if calls may use the last known balances.
+    The parent process lends these slices to the worker, so they end with the leases of the parent process. Infinite if
+    the parent process has no leases, or if calls may use the last known balances.
     """
     goes_on: bool = False
     """True while the quota bank cannot be reached and calls may use the last known balances of all buckets."""
     limits_go_on: bool = False
     """True while the quota bank cannot be reached and calls may use the last known balances of rate limits."""
     is_leaving: bool = False
-    """True in a worker whose gateway has been replaced. The worker keeps nothing for later calls, because the new
-    process cannot ask it to give amounts back.
+    """True in a worker whose gateway has been replaced. Such a worker gives back everything that no call has reserved,
+    because the new gateway process cannot ask it to.
     """
     since: float = 0.0
     """Unix time in seconds at which the present quotas were loaded."""
     low: Callable[[Bucket], None] = field(default=lambda _bucket: None)
-    """A function that is called with a bucket when the gateway should soon send the bank a request about this bucket.
+    """A function that is called with a bucket if the gateway should soon send the bank a request about it.
 
-    The request asks for more balance if the slice is nearly used up. If the bucket is scarce
-    (`SlicedBucket.is_scarce`), the request gives back the unreserved part of the slice, because another gateway may
-    need it.
+    The request asks for more if the slice (the gateway's part of the balance) is nearly used up. If another gateway may
+    need the balance (`SlicedBucket.is_scarce`), the request gives back what is not reserved.
     """
     charged: Callable[[Bucket], None] = field(default=lambda _bucket: None)
     """A function that is called for each charge to a bucket."""
     active: dict[Bucket, SlicedBucket] = field(default_factory=dict)
-    """The buckets of which the quota bank may have granted a part to this gateway."""
+    """The buckets of which the gateway may hold a slice, a part of the balance that the quota bank has granted."""
 
     def is_valid(self, kind: Kind) -> bool:
-        """Return whether calls may spend the slices (parts of balances) in buckets of this kind now.
-
-        They may not after the leases of these slices have ended.
+        """Return whether calls may now spend the slices (parts of balances) of buckets of this kind. They may until the
+        leases of the slices end.
         """
         now = self.clock()
         return now < self.until and (kind != "money" or now < self.money_until)
@@ -175,11 +175,11 @@ class Slices:
         return {key: bucket.spent for key, bucket in self.active.items()}
 
     def begin(self, recorded: Mapping[Bucket, int]) -> None:
-        """Begin the counters anew, because the bank has forgotten what it has granted to this gateway.
+        """Reset the counters, because the bank has forgotten what it has granted to this gateway.
 
-        - `granted` becomes 0 for each bucket. Amounts that calls have reserved stay reserved.
-        - `recorded` maps each bucket to the sum of the charges whose records have reached the bank. This sum is
-          subtracted from `spent`, so that only later charges count as spent.
+        - `granted` becomes 0 for each bucket. What calls have reserved stays reserved.
+        - `recorded` maps a bucket to the sum of those charges that the bank already knows from the records of calls.
+          They are subtracted from `spent`, which then has only the charges that the bank does not know.
         """
         for key, bucket in self.active.items():
             bucket.granted = 0
@@ -187,9 +187,10 @@ class Slices:
 
 
 def _needs(free: int, wants: Sequence[Want]) -> Sequence[Need]:
-    """Return the amounts that the bank, which keeps the balances, must grant so that all waiting calls can begin.
+    """Return the amounts that the bank (which keeps the balances) must grant so that all waiting calls can begin.
 
-    `free` is the amount that this gateway was granted and has not reserved. `wants` are the needs of the waiting calls.
+    `wants` are the amounts that the waiting calls need. `free` is what this gateway was granted and has not reserved.
+    The calls use it up in their order.
     """
     needs = []
     for want in wants:
@@ -212,20 +213,22 @@ class SlicedBucket(LiveBucket):
     spent: int = 0
     """The sum of this gateway's charges to the bucket."""
     size: int = 0
-    """The amount of the balance that the gateway requests as its slice. It is 0 before the first call."""
+    """The size of the slice that the gateway wants to hold, as an amount. It adapts to the calls, and is 0 before the
+    first one.
+    """
     granted_at: float = 0.0
     used_at: float = 0.0
     waiting: int = 0
-    """Number of calls that wait for the quota bank's answer about this bucket, or that have the answer and are about to
-    reserve the granted amount. While there are such calls, nothing is given back.
+    """Number of calls that have asked the quota bank for an amount of this bucket and have not reserved it yet. While
+    there are any, nothing is given back.
     """
     dry_until: float = 0.0
     """Time, by `Slices.clock`, until which the gateway does not ask the quota bank for more of this bucket. It is set
     when the bank refuses a call.
     """
     scarce_until: float = 0.0
-    """Time, by `Slices.clock`, until which the gateway requests only the amounts that waiting calls need. It is set
-    when the quota bank refuses a call.
+    """Time, by `Slices.clock`, until which the gateway requests only the amounts that waiting calls need. Set when the
+    quota bank refuses a call, or asks for amounts back.
     """
 
     @property
@@ -235,7 +238,11 @@ class SlicedBucket(LiveBucket):
 
     @property
     def own(self) -> int:
-        """The amount that calls of this gateway may use, including the part that they have already reserved."""
+        """The amount that the calls of this process may use, including what they have already reserved.
+
+        It is the slice without the parts lent to workers. When the lease has ended, it is at most the reserved amount.
+        If calls may use the last known balance, it is that balance.
+        """
         if self.goes_on:
             return self.balance - self.leased
         part = self.granted - self.spent - self.leased
@@ -243,27 +250,26 @@ class SlicedBucket(LiveBucket):
 
     @property
     def free(self) -> int:
-        """The part of the granted amount that no call has spent or reserved and no worker holds.
-
-        It is negative if more was spent, reserved and lent to workers than was granted.
+        """The granted amount that is neither spent, nor reserved by a call, nor lent to a worker. It is negative if
+        more was spent, reserved and lent than was granted.
         """
         return self.granted - self.spent - self.reserved - self.leased
 
     @property
     def is_low(self) -> bool:
-        """Whether the gateway should ask for a larger part of the bucket's balance before a call needs it."""
+        """Whether the gateway should request more of the bucket's balance now, before a call lacks it."""
         return 2 * self.free < self.size and not self.is_scarce and not self.rule.notify
 
     @property
     def is_scarce(self) -> bool:
-        """Whether this gateway requests only the amounts that waiting calls need, and gives back everything that it has
-        not reserved.
+        """Whether this gateway keeps nothing for later calls: it requests only what waiting calls need, and gives back
+        what it has not reserved.
         """
         return self.slices.is_leaving or self.slices.clock() < self.scarce_until
 
     @property
     def is_wanted(self) -> bool:
-        """Whether this gateway must give back the unreserved part of its slice, because another gateway may need it."""
+        """Whether this gateway has something to give back to the bank, because another gateway may need it."""
         return self.free > 0 and self.is_scarce
 
     @property
@@ -275,9 +281,10 @@ class SlicedBucket(LiveBucket):
         return not self.goes_on and not self.slices.is_valid(self.rule.kind)
 
     def least(self, amount: int) -> int:
-        """Return the minimum unreserved amount with which a call of `amount` may begin.
+        """Return the unreserved amount that must be there so that a call of `amount` may begin: `amount` itself, but at
+        least 1.
 
-        It is `amount`, but at least 1. If calls may use the last known balance, it is 1 for every call.
+        If calls may use the last known balance, it is 1 for every call.
         """
         return 1 if self.goes_on else max(1, amount)
 
@@ -313,7 +320,8 @@ class SlicedBucket(LiveBucket):
         return LiveBucket.charge(self, name, amount, now, estimated=estimated)
 
     def show(self, there: Answer | Standing) -> None:
-        """Set the balance to the bank's balance (`there`), minus this gateway's charges that the bank has not got yet.
+        """Set the balance to the one that the bank reports in `there`, minus those charges of this gateway that the
+        bank does not know yet.
 
         The bank is the service that keeps the balances for all gateways.
         """

@@ -8,7 +8,7 @@ from gateway.money.quotas.buckets import Charge
 
 
 class StoredBalance(Protocol):
-    """The last stored balance of a bucket (`store.entries.Balance`)."""
+    """The last stored balance of a bucket, as this package needs it. `store.entries.Balance` is such a class."""
 
     @property
     def bucket(self) -> str: ...

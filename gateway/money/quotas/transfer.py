@@ -43,9 +43,7 @@ class Hold(msgspec.Struct, frozen=True):
     parts: tuple[tuple[str, Rule, int], ...]
     """The name, the rule and the reserved amount of each bucket."""
     chains: tuple[tuple[str, ...], ...]
-    """The names of the reserved buckets. Each inner tuple has the names of one chain of buckets, or the name of a
-    single bucket.
-    """
+    """The chains of buckets in which the amounts are reserved, as bucket names. A single bucket is a chain of one."""
 
     @classmethod
     def of(cls, reservation: Reservation) -> Hold:
@@ -55,7 +53,7 @@ class Hold(msgspec.Struct, frozen=True):
     def reserve(self, ledger: Ledger, rules: Mapping[str, Rule], now: int) -> Reservation:
         """Reserve the amounts in the buckets of a ledger.
 
-        `rules` has the present rules by the names of the buckets. For any other bucket, the rule in `parts` is used.
+        `rules` has the present rules of buckets, by name. A bucket that is not in `rules` has the rule in `parts`.
         """
         buckets = {name: ledger.present(name, rules.get(name, rule), now) for name, rule, _ in self.parts}
         parts = [(name, buckets[name], amount) for name, _, amount in self.parts]

@@ -25,10 +25,11 @@ from gateway.process.sockets import family, require_free
 from gateway.upstream.client import Upstream
 
 FEW_DESCRIPTORS: Final = 4096
-"""The check warns if the process's hard limit of file descriptors (RLIMIT_NOFILE) is below this number.
+"""Number of file descriptors. If the process's hard limit (RLIMIT_NOFILE) is below this number, the check warns.
 
-By default, the connections of clients may use half of the descriptors. With a lower limit, a busy gateway refuses
-connections."""
+By default, the connections of clients may use half of the limit. With fewer descriptors, a busy gateway refuses
+connections.
+"""
 CONNECT_SECONDS: Final = 5.0
 """Maximum number of seconds to connect to a provider. The TLS handshake has the same limit."""
 ANSWER_SECONDS: Final = 1.0

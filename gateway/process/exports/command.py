@@ -1,7 +1,7 @@
-"""The work of the command `irisgate export`. It exports the calls that exporters have not exported yet, or the calls of
-a range of days.
+"""The work of the command `irisgate export`: exports either the calls that are not exported yet, or the calls of a
+range of days.
 
-It may run while a gateway serves (`export.py`).
+The command may run at the same time as a gateway (`export.py`).
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from gateway.store.captured import CapturedBodies
 from gateway.store.exports import ROWS_AT_ONCE, ExportStore, Numbered, Position
 
 MAX_BYTES: Final = 32 * 1024 * 1024
-"""An object is complete when its encoded calls, before compression, have this number of bytes. This limits the memory
-of an export.
+"""Number of bytes of encoded calls, before compression, after which an exported object (a file) is complete. This
+limits the memory of an export.
 """
 PAUSE_SECONDS: Final = 0.005
 """Seconds for which the thread that encodes calls pauses after each `ROWS_AT_ONCE` calls, so that it does not slow down
@@ -69,7 +69,7 @@ class Batch(NamedTuple):
 class Export:
     """The export of a store's calls to one destination.
 
-    `bodies_of` returns the stored bodies of a call. It is None if bodies are not exported.
+    `bodies_of` returns the stored bodies of a call. If bodies are not exported, `bodies_of` is None.
     """
 
     def __init__(self, exporter: Exporter, store: ExportStore, target: Target, bodies_of: BodiesOf | None) -> None:
@@ -122,9 +122,10 @@ class Export:
         return batch.calls
 
     async def _again(self, position: Position) -> int:
-        """Write the object that another process or an interrupted export has begun, unless the object is complete.
+        """Finish the object that another process or an interrupted export has begun.
 
-        Return the number of its calls, but at least 1, because 0 would mean that no call is left to export.
+        If the object is already complete at the destination, it is left as it is. Return the number of calls in the
+        object. If the object has no calls any more, return 1, because the caller takes 0 for the end of the export.
         """
         batch = await self._batch(position.n, position.until, position.until, None)
         if batch.calls:

@@ -42,8 +42,8 @@ MAX_REASON: Final = 300
 """Maximum number of characters of a message from S3 that an error quotes."""
 _TIMEOUTS: Final = Timeouts(connect_seconds=10, head_seconds=300, read_seconds=60)
 _GATEWAY: Final = Subject("irisgate", "")
-"""The caller for whom credentials are obtained. In the configured name of a role's session, for example, `<user>` is
-replaced by `irisgate`.
+"""Takes the place of a caller when credentials are obtained, because an export has no caller. In the configured name of
+a role's session, for example, `<user>` is replaced by `irisgate`.
 """
 _SHA256: Final = "x-amz-content-sha256"
 _EXISTS: Final = 412
@@ -93,8 +93,10 @@ class S3Target:
         await self._upstream.close()
 
     async def _put(self, name: str, data: bytes, conditions: dict[str, str]) -> _Reply:
-        """Send an object. If S3 refuses the signature, try once more, if there are other credentials or if the date in
-        the reply shows that this machine's clock is wrong.
+        """Send an object, and return S3's reply.
+
+        If S3 refuses the signature, the request is repeated once in two cases: there are other credentials, or the date
+        in the reply shows that this machine's clock is wrong.
         """
         hashes = await asyncio.to_thread(_hashes, data)
         signer = await self._signer()

@@ -29,7 +29,9 @@ RETRY_SECONDS: Final = 1.0
 
 
 class Departure:
-    """One hand-over from this process to a new one. It begins with `begin`, and finishes with `end` or `undo`."""
+    """The replacement of this process by a new one. It begins with `begin`. It finishes with `end`, or with `undo` if
+    it fails.
+    """
 
     def __init__(self, gateway: Gateway, sites: Sites, *, sync: bool) -> None:
         self._gateway = gateway
@@ -80,8 +82,8 @@ class Departure:
     async def undo(self) -> None:
         """Reverse `begin`.
 
-        Resume writing the journal and the store, add the records in the spool (the separate journal of calls during the
-        hand-over) to the store, and accept connections again.
+        Resume writing the journal and the store, and accept connections again. The calls that ended meanwhile are in
+        the spool (a separate journal), and are added to the store.
         """
         gateway = self._gateway
         await self._until_done(gateway.follower.resume)
@@ -116,7 +118,7 @@ class Departure:
 
 
 async def _failure(step: Callable[[], Awaitable[None]]) -> str:
-    """Run a step of the hand-over. Return the reason why it failed, or "" if it succeeded."""
+    """Run a step of `Departure`. Return the reason why it failed, or "" if it succeeded."""
     try:
         await step()
     except (StoreFailed, OSError) as error:

@@ -80,7 +80,7 @@ class Giver:
         self._gateway = gateway
         self._sites = sites
         self._metrics = metrics
-        """The sockets of the metrics listener. They are handed over too."""
+        """The sockets of the metrics listener. A new process gets them too."""
         self._replaced = replaced
         self._listening: socket.socket | None = None
         self._file: tuple[int, int] = (0, 0)
@@ -100,7 +100,7 @@ class Giver:
             self._begin(self._accept(self._listening))
 
     async def close(self) -> None:
-        """Close the socket, and end a current hand-over.
+        """Close the socket, and end a hand-over (a replacement of this process) that is going on.
 
         If the socket's file belongs to another process, it is not removed.
         """
@@ -220,7 +220,10 @@ class Giver:
 
 
 async def _failure(connection: socket.socket, departure: Departure, lock: int) -> str:
-    """Send the state, and wait until the new process is ready. Return the reason of a failure, or "" for success."""
+    """Send the gateway's state to the new process, and wait until the new process is ready.
+
+    Return the reason of a failure, or "" for success.
+    """
     try:
         state = await departure.begin()
         await send_soon(connection, state, [lock])

@@ -22,13 +22,15 @@ from gateway.upstream.health.ways import fingerprint
 from gateway.upstream.key_pools import PoolState
 
 VERSION: Final = 1
-"""The version of the format of a memory. A memory in another version is not read."""
+"""The version of the format in which a gateway passes on what it has learned of its providers. Another version is not
+read.
+"""
 
 
 class _Memory(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     ways: dict[str, str]
-    """Maps the id of each provider to a hash of the settings by which the provider is reached (`fingerprint`)."""
+    """Maps the id of each provider to a hash of its URL, keys and other settings for requests (`fingerprint`)."""
     health: HealthState
     sessions: tuple[StickySession, ...]
     pools: tuple[PoolState, ...]
@@ -57,7 +59,7 @@ def memory_of(gateway: Gateway) -> msgspec.Raw:
 
 
 def adopt_memory(raw: msgspec.Raw, gateway: Gateway) -> None:
-    """Continue with what the replaced gateway had learned. If the memory cannot be read, log the reason."""
+    """Continue with what the replaced gateway had learned of its providers (`raw`). Log why if `raw` is unreadable."""
     try:
         version = msgspec.json.decode(raw, type=_Version | None)
         if version is None:

@@ -55,7 +55,7 @@ AGAIN_SECONDS: Final = 0.05
 
 
 class CannotTake(Exception):
-    """The error for a hand-over that the running gateway refuses. The message has the reason."""
+    """The error if the running gateway refuses to be replaced. The message has the reason."""
 
 
 class Taker:
@@ -149,9 +149,10 @@ def _connected(state: Path, seconds: float) -> socket.socket:
 
 
 class RemoteQuotas:
-    """A client of the process that replaced this one. That process has the quota balances now.
+    """The quotas of a process that has been replaced. The balances are in the new process, which is asked for
+    reservations.
 
-    `reserve` blocks the calling thread while it waits for the answer of that process.
+    `reserve` blocks the calling thread while it waits for the new process.
     """
 
     def __init__(self, state: Path, spool: str, local: Callable[[Sequence[Claim]], Mapping[Kind, Reservation]]) -> None:
@@ -176,8 +177,7 @@ class RemoteQuotas:
         return self._local(claims)
 
     def lend(self, worker: str, asks: Sequence[Ask]) -> Loan:
-        """Send the requests `asks` of a worker of this process to the process that replaced this one. Return the
-        answers of that process.
+        """Pass on the requests of a worker to the process that replaced this one, and return the answers.
 
         The requests are for slices, the parts of quota balances that only this worker may spend. Raises `StoreFailed`
         if the other process does not answer.
@@ -201,9 +201,9 @@ class RemoteQuotas:
 
 
 def _reservations(claims: Sequence[Claim], notices: tuple[tuple[str, int], ...]) -> Mapping[Kind, Reservation]:
-    """Return reservations of 0 units, because the real amounts are reserved in the process that replaced this one.
+    """Return reservations of 0 units, one for each kind of quota.
 
-    The result has one reservation for each kind of quota.
+    The real amounts are reserved in the process that replaced this one. So this process must not reserve them again.
     """
     parts: dict[Kind, list[tuple[str, LiveBucket, int]]] = {kind: [] for kind in ORDER}
     for claim in claims:

@@ -36,9 +36,11 @@ from gateway.money.quotas.transfer import BucketState, Hold
 from gateway.store.base import JournalOffset
 
 PROTOCOL: Final = 1
-"""The version of the hand-over messages. A process can replace another one only if both have the same version."""
+"""The version of the messages between a running gateway and the process that replaces it. Both processes must have the
+same version.
+"""
 FILE: Final = "handover.sock"
-"""The name of the unix socket for hand-overs in the state folder."""
+"""The name of a unix socket in the state folder. New processes connect to it to replace the running gateway."""
 MAX_BYTES: Final = 256 * 1024 * 1024
 """Maximum length of a message in bytes. The state of 100,000 buckets takes about 20 MB."""
 MAX_DESCRIPTORS: Final = 250
@@ -83,9 +85,9 @@ class Commit(msgspec.Struct, frozen=True, tag=True):
 
 
 class Spool(msgspec.Struct, frozen=True):
-    """The spool: a separate journal to which a replaced process writes its last calls.
+    """A spool: a separate journal to which a replaced process writes the records of its last calls.
 
-    The new process reads this journal from `offset` on (`gateway.call.spools`).
+    The new process reads the spool, beginning at the position `offset` (`gateway.call.spools`).
     """
 
     name: str
@@ -177,7 +179,9 @@ class Broken(Exception):
 
 
 class PathInFolder:
-    """Short paths for unix sockets in a folder. The folder's own path may be longer than Linux allows for a socket."""
+    """Makes short paths for unix sockets in a folder, because the full path may be longer than Linux allows for a
+    socket.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -29,7 +29,7 @@ from gateway.process.workers.balance import Balance
 from gateway.web.connection_limits import Connections
 
 TURN_SECONDS: Final = 0.02
-"""Seconds for which a worker accepts no connection while another worker has fewer connections."""
+"""Seconds that a worker waits before it accepts a connection while another worker has fewer connections."""
 RETRY_SECONDS: Final = 1.0
 """Seconds until the next attempt to accept, after the process had no free file descriptor or memory."""
 ACCEPTED_AT_ONCE: Final = 16
@@ -79,7 +79,7 @@ class BalancedServer:
                 return
 
     def _accept_left(self) -> None:
-        """Accept a connection that the other workers have left waiting.
+        """Accept a connection, after a wait in which no other worker has accepted it.
 
         If this worker still has at least two connections more than another worker, wait again instead.
         """
@@ -120,8 +120,8 @@ class BalancedServer:
 
 
 class BalancedSites(Sites):
-    """The listeners of a worker. While this worker is paused, the other workers do not wait for it to accept
-    connections.
+    """The listeners of a worker. While they are paused, other workers accept connections without waiting for this
+    worker.
     """
 
     def __init__(self, bounds: list[Bound], modes: Modes, balance: Balance) -> None:

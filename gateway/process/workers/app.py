@@ -49,15 +49,16 @@ if TYPE_CHECKING:
     from gateway.store.base import Store
 
 LEASE_SECONDS: Final = 30.0
-"""Seconds without an answer of the keeper after which a worker may no longer spend its slices (parts) of quota
-balances. The worker sends three requests to the keeper in this time.
+"""Maximum number of seconds for which a worker may spend its slices (parts) of quota balances without an answer of the
+keeper (its parent process). The worker sends three requests to the keeper in this time.
 
 If `storage.lease_seconds` is shorter, it is used for the workers too.
 """
 RECALL_SECONDS: Final = (1.0,) * 4
-"""Waits in seconds. If a quota bucket has too little for a call, but other workers have parts of the bucket, the worker
-asks the keeper again after each wait. A wait ends early when the keeper reports that other workers have given back
-parts.
+"""Seconds of each wait of a call for which a quota bucket has too little left.
+
+Other workers may hold parts of the bucket's balance. So the worker asks the keeper (its parent process) again after
+each wait. A wait ends early if another worker gives a part back.
 """
 
 

@@ -61,19 +61,23 @@ class Slots:
         return slots
 
     def write(self, slot: int, connections: int, calls: int) -> None:
-        """Write a worker's numbers of connections and calls into its slot, together with the time as a sign of life."""
+        """Write a worker's numbers of connections and calls into its slot of the memory. The time is also written, as a
+        sign of life.
+        """
         at = slot * _NUMBERS
         self._numbers[at + _CONNECTIONS] = connections
         self._numbers[at + _CALLS] = calls
         self._numbers[at + _BEAT] = monotonic_ns()
 
     def clear(self, slot: int) -> None:
-        """Set all numbers of a slot to 0, because its worker has ended or accepts no more connections."""
+        """Set all numbers in a worker's slot to 0, because the worker has ended or accepts no more connections."""
         at = slot * _NUMBERS
         self._numbers[at + _BEAT] = self._numbers[at + _CONNECTIONS] = self._numbers[at + _CALLS] = 0
 
     def alive(self) -> Iterable[int]:
-        """Return the numbers of the slots whose workers have given a sign of life in the last `DEAD_SECONDS`."""
+        """Return the numbers of the slots whose workers have given a sign of life in the last `DEAD_SECONDS`. A slot is
+        the part of the memory that one worker writes.
+        """
         oldest = monotonic_ns() - int(DEAD_SECONDS * _NANOSECONDS)
         return [slot for slot in range(self.count) if self._numbers[slot * _NUMBERS + _BEAT] > oldest]
 
@@ -135,10 +139,10 @@ class Balance:
         self._write()
 
     def accepted(self) -> None:
-        """Add a connection that was just accepted to this worker's number, until `begun` is called.
+        """Count a connection that was just accepted. `Connections` counts it too, but only a moment later (`opened`).
 
-        A moment later, `Connections` counts the connection too, and calls `opened`. The caller of `accepted` must call
-        `begun` directly before this, so that the connection is not counted twice.
+        `begun` must be called directly before `opened`. It removes the first count, so that the connection is not
+        counted twice.
         """
         self._beginning += 1
         self._write()

@@ -80,8 +80,10 @@ class _Clients:
 
 
 class PrivateListener:
-    """Accepts the connections of workers. `http` makes the asyncio protocol that reads the HTTP request after the
-    description of the client's connection.
+    """Accepts the connections of workers.
+
+    A worker first sends a description of its client's connection, and then an HTTP request. `http` makes the asyncio
+    protocol that reads the request.
     """
 
     def __init__(self, state: Path, modes: Modes, http: Factory, log: Logger) -> None:

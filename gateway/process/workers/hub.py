@@ -97,7 +97,10 @@ class Hub:
         return len(self._ready)
 
     def answer(self, spool: str, message: Message) -> None:
-        """Answer a worker's question, or keep the bodies of a call that the worker sent. Other messages are ignored."""
+        """Handle a message of the worker with this spool (journal): answer a question, or store the bodies of a call.
+
+        Messages of other types are ignored.
+        """
         channel = self._channels.get(spool)
         if channel is None:
             return
@@ -150,10 +153,10 @@ class Hub:
         return self._send(spool, Free(bucket))
 
     def _send(self, spool: str, message: Message) -> bool:
-        """Send a message about a bucket to a worker. Return False if the message cannot be sent.
+        """Send a message about a quota bucket to a worker. Return False if the message cannot be sent.
 
-        The result is also True if the worker has ended, but its slices (parts) of balances have not been taken back
-        yet.
+        If the worker has ended, nothing is sent. The result is then True as long as the keeper has not taken back the
+        worker's slices (parts) of quota balances.
         """
         if (channel := self._channels.get(spool)) is None:
             return spool in self._ended

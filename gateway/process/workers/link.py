@@ -1,5 +1,5 @@
 """A worker's requests to the keeper (its parent process): for slices (parts) of quota balances, and for the sessions of
-chats.
+conversations.
 
 A worker also sends the bodies of calls to the keeper.
 """
@@ -81,7 +81,9 @@ class KeeperBank:
 
 
 class WorkerSessions:
-    """Finds the sessions of calls. If this worker does not know a chat, it asks the keeper (its parent process)."""
+    """Finds the sessions of calls. If this worker does not know the session of a conversation, it asks the keeper (its
+    parent process).
+    """
 
     def __init__(self, sessions: Sessions, channel: Channel) -> None:
         self._sessions = sessions
@@ -95,7 +97,7 @@ class WorkerSessions:
         return known or self._asked(login, begin.fingerprint)
 
     async def _asked(self, login: str, fingerprint: str) -> str:
-        """Return the session that the keeper (the parent process) finds or begins for a chat.
+        """Return the id of the session that the keeper (the parent process) has for a conversation, or begins for it.
 
         If the keeper has ended, begin a session here.
         """
@@ -117,10 +119,10 @@ class KeeperBodies:
         """Number of bytes of the bodies that threads are preparing."""
 
     def start(self) -> None:
-        """Do nothing, because the connection to the keeper is open already."""
+        """Do nothing, because the connection to the keeper (the parent process) is open already."""
 
     def close(self) -> None:
-        """Do nothing, because the connection to the keeper is also used for other messages."""
+        """Do nothing, because other messages use the same connection to the keeper (the parent process)."""
 
     def put(self, capture: Capture) -> None:
         """Send the bodies of a call, or drop them if too many bytes are waiting to be sent."""

@@ -30,8 +30,10 @@ _EACH: Final[Mapping[str, tuple[str, str, str]]] = {
         "irisgate_worker_resident_memory_bytes", "gauge", "Resident memory in bytes, by process.",
     ),
 }  # fmt: skip
-"""The metrics that are also shown separately for each process. The key is the name of a metric in one process. The
-value has the name, type and help text of the metric that has the label `worker`.
+"""Metrics that are also shown separately for each process, with the label `worker`.
+
+The key is the name of a metric in one process. The value is the name, type and help text of the metric for all
+processes.
 """
 
 

@@ -107,7 +107,8 @@ class AskBank(msgspec.Struct, frozen=True, tag=True):
     number: int
     asks: tuple[Ask, ...]
     is_first: bool = False
-    """True if the request registers the worker at the quota bank (`Bank.open`), as the first request of a worker does.
+    """True for the first request of a worker. It registers the worker at the quota bank, which keeps the balances
+    (`Bank.open`).
     """
 
 
@@ -115,7 +116,7 @@ class BankAnswer(msgspec.Struct, frozen=True, tag=True):
     number: int
     answers: tuple[Answer, ...]
     fault: str = ""
-    """The reason why the keeper cannot give answers, or "" if it has given them."""
+    """The reason why the keeper (the parent process) has no answers. It is "" if it has answers."""
     until: float | None = None
     """The time until which the worker may spend its slices (parts) of money balances, in seconds of the machine's
     monotonic clock. If it is None, the worker may spend the slices until its own lease ends (`lending.Loan.until`).
@@ -146,7 +147,7 @@ class Recall(msgspec.Struct, frozen=True, tag=True):
 class Free(msgspec.Struct, frozen=True, tag=True):
     """The keeper's message to a worker: a quota bucket that refused calls of the worker may have enough for them now.
 
-    The bucket was refilled, or other workers gave parts of its balance back.
+    The bucket was refilled, or other workers gave parts of its balance back. The keeper is the worker's parent process.
     """
 
     bucket: Bucket
@@ -258,7 +259,10 @@ class Channel:
         return message
 
     async def receive(self) -> Message:
-        """Return the next message that is no answer. Raises `Broken` if the other process has ended."""
+        """Return the next message that is not an answer. Answers on the way are given to the tasks that wait for them.
+
+        Raises `Broken` if the other process has ended.
+        """
         while True:
             try:
                 head = await self._reader.readexactly(LENGTH.size)
@@ -286,7 +290,7 @@ class Channel:
         self._writer.close()
 
     async def sent(self) -> None:
-        """Close the connection when all waiting messages are sent. Wait for this, but for at most `SENT_SECONDS`."""
+        """Wait until all waiting messages are sent, but for at most `SENT_SECONDS`. Then close the connection."""
         self.close()
         with suppress(OSError):
             async with asyncio.timeout(SENT_SECONDS):

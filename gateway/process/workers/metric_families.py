@@ -1,7 +1,7 @@
 """The metrics of one process as values, and the sums of the metrics of several processes.
 
-- Counters, histograms and summaries are added up. What a worker had counted when it ended stays in the sum, so that a
-  counter never falls while the keeper runs.
+- Counters, histograms and summaries are added up. The counters of a worker that has ended stay in the sum, so that the
+  sum never falls while the keeper (the workers' parent process) runs.
 - For each gauge, `_RULES` has a rule. The result is a sum, the greatest or least value, the keeper's own value, or the
   worst state.
 """
@@ -114,7 +114,7 @@ def added(parts: Iterable[Families]) -> list[Family]:
 def merged(keeper: Families, workers: Sequence[Families], ended: Families = ()) -> list[Family]:
     """Return one family for each metric of the workers and their parent process (the keeper).
 
-    `ended` has the sums of the last counters of the workers that have ended or have not answered.
+    `ended` has the counters of workers that have ended or have not answered, added up.
     """
     names = {family.name: family for family in keeper}
     of_workers = _by_name([*workers, ended])
@@ -187,7 +187,7 @@ def _worst(values: Mapping[Key, float]) -> dict[Key, float]:
 
 
 def _thing(labels: Labels) -> tuple[Labels, State]:
-    """Return the labels without the label `state`, and the value of the label `state`."""
+    """Split labels into the labels other than `state`, and the value of the label `state`."""
     named = dict(labels)
     state = next(one for one in BY_SEVERITY if one == named["state"])
     return tuple(pair for pair in labels if pair[0] != "state"), state

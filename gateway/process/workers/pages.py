@@ -30,16 +30,17 @@ from gateway.telemetry.throttle import Throttle
 from gateway.web.http2.replies import BadReply, ReplyHead, ReplyParser
 
 READ_BYTES: Final = 64 * 1024
-"""Number of bytes that are read at once from the keeper."""
+"""Maximum number of bytes of the keeper's reply that are read at once. The keeper is the parent process."""
 RETRY_SECONDS: Final = 2
-"""Seconds in the header `Retry-After` of the reply 503, which clients get while the keeper does not answer. If the
-keeper has ended, a new gateway starts within this time.
+"""Value of the header `Retry-After` in the reply 503 that clients get while the keeper (the parent process) does not
+answer. If the keeper has ended, a new gateway starts within this time.
 """
 _OF_CONNECTION: Final = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
 })  # fmt: skip
-"""Headers about one connection, which are not passed on. Other headers are passed on even if the `Connection` header
-names them, because the checks in the keeper need them.
+"""Headers about one connection, which are not passed on to the keeper (the parent process).
+
+All other headers are passed on, even if the `Connection` header names them, because the keeper's checks need them.
 """
 _CONTINUE: Final = 100
 _AWAY: Final = "the gateway's main process does not answer; calls are still served, so try again soon"
@@ -141,7 +142,9 @@ class Pages:
         return response
 
     def _response(self, head: ReplyHead) -> web.StreamResponse:
-        """Return a reply to the client with the status and the headers of the keeper's reply (`head`)."""
+        """Return a reply to the client with the status and the headers of the keeper's reply (`head`). The keeper is
+        the parent process.
+        """
         response = web.StreamResponse(status=head.status)
         for name, value in head.headers[1:]:
             response.headers.add(name.decode(), value.decode("utf-8", "replace"))
@@ -189,7 +192,7 @@ def _is_chunked(request: web.Request) -> bool:
 async def _send_body(request: web.Request, writer: asyncio.StreamWriter) -> bool:
     """Send the body of a request as it comes, until it ends or the other side of `writer` reads no more.
 
-    Return False if the body is not valid HTTP. The connection to the keeper is then closed.
+    Return False if the body is not valid HTTP. The connection to the keeper (the parent process) is then closed.
     """
     form = b"%x\r\n%b\r\n" if _is_chunked(request) else b""
     with suppress(OSError):

@@ -31,7 +31,9 @@ class WorkerOptions:
     path: Path
     """The path of the configuration's file."""
     text: str
-    """The text of the configuration at the gateway's start. A worker that starts later gets the text then in use."""
+    """The text of the configuration at the gateway's start. A worker that starts after a reload gets the new text
+    instead.
+    """
     listen: str = ""
     plugins: str = ""
     without: tuple[str, ...] = ()

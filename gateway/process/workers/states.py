@@ -30,19 +30,22 @@ from gateway.upstream.health.standings import Standing
 METRICS: Final = "metrics"
 STATE: Final = "state"
 ANSWER_SECONDS: Final = 1.0
-"""Maximum number of seconds that the keeper waits for the workers' answers. Later answers are not used."""
+"""Maximum number of seconds that the keeper (the parent process) waits for answers of its workers. Answers that come
+later are ignored.
+"""
 FRESH_SECONDS: Final = 0.5
 """Seconds for which the last answers are used again, so that many requests for pages do not cause many questions to the
 workers.
 """
 Answer = Callable[[], Coroutine[Any, Any, str]]
-"""A function that answers a question of the keeper."""
+"""A function of a worker that answers a question of the keeper (the parent process)."""
 
 
 class WorkerMetrics(msgspec.Struct, frozen=True):
-    """The metrics that a worker reports, and the amounts that its calls in flight have reserved in quotas.
+    """The metrics that a worker reports to the keeper (its parent process), and the amounts that its calls have
+    reserved.
 
-    From the reserved amounts, the keeper computes how much of each quota is used.
+    The keeper adds up the reserved amounts of all workers, to compute how much of each quota is used.
     """
 
     families: list[Family]
@@ -74,7 +77,7 @@ _STATE: Final = msgspec.json.Decoder(WorkerState)
 
 
 class Asking(Protocol):
-    """The connections of the keeper (the parent process) to its workers, for questions."""
+    """Sends questions of the keeper (the parent process) to its workers."""
 
     async def asked(self, name: str, seconds: float) -> Mapping[str, str]:
         """Send the question `name` to all workers, and return the answers that come within `seconds`.
@@ -88,7 +91,7 @@ class Asking(Protocol):
 
     @property
     def most(self) -> int:
-        """The largest number of workers that have been able to serve at the same time."""
+        """The largest number of workers that could serve at any one time since the start."""
 
 
 def answers(gateway: Gateway) -> Mapping[str, Answer]:

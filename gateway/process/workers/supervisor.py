@@ -2,7 +2,8 @@
 
 - A worker is a process of its own (`worker.py`). It inherits the listening sockets, which stay open here.
 - A worker that ends is replaced at once. If the worker has run for a short time only, it is replaced after a pause.
-- The records of a worker are read from its spool (`call/spools.py`), also after it has ended.
+- The records of a worker's calls are read from its spool (a journal of its own, `call/spools.py`), even after the
+  worker has ended.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ from gateway.process.workers.states import families_of
 LONG_LIFE_SECONDS: Final = 10.0
 """A worker that ends earlier than this number of seconds after its start counts as a failed start."""
 AGAIN_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before the next worker of a slot is started, after 1, 2, 3, ... failed starts in a row. The last number
-applies to all later failures.
+"""Seconds until a worker is started again after 1, 2, 3, ... failed starts in a row. The last number applies to all
+further failures.
 """
 END_SECONDS: Final = 10.0
 """Maximum number of seconds that a worker may take to end, after its calls in flight were ended. Then it is killed."""
@@ -76,13 +77,13 @@ class _Worker:
     is_ready: bool = False
     is_paused: asyncio.Event = field(default_factory=asyncio.Event)
     fault: str = ""
-    """The reason that the worker gave for not serving."""
+    """The reason why the worker cannot serve, as the worker reported it."""
     last_metrics: str = ""
     """The metrics that the worker sent in its last message (`Ended`). It is "" if there was no such message."""
 
 
 class Workers:
-    """The worker processes of a gateway, one in each slot. A worker that ends is replaced in its slot."""
+    """The worker processes of a gateway. Each has a number, the slot. If a worker ends, a new one gets its slot."""
 
     def __init__(self, slots: Slots, start: MakeStart, bounds: Sequence[Bound]) -> None:
         self._gateway: Gateway

@@ -73,7 +73,7 @@ from gateway.web.connection_limits import Connections, raise_descriptor_limit
 from gateway.web.http_server import Calls
 
 COLLECT_AFTER: Final = 10_000
-"""The threshold of Python's garbage collector, as in the keeper (`process/serve.py`)."""
+"""The threshold of Python's garbage collector. It is the same in the parent process (`process/serve.py`)."""
 
 
 class Worker:

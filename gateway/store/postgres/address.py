@@ -13,7 +13,7 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of an encrypted connection."""
 
     verify: bool = True
-    """True if the server must have a certificate for its name."""
+    """True if the server's certificate is checked: it must be valid for the name of the server."""
     authorities: str = ""
     """The certificates of the trusted authorities, in PEM format. If it is "", the system's authorities are trusted."""
 

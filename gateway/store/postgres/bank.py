@@ -29,15 +29,15 @@ from gateway.store.postgres.shared_balances import (
 from gateway.store.postgres.thread import PostgresThread
 
 OVERLAP_SECONDS: Final = 60.0
-"""Seconds by which the time ranges of two reads of changed balances overlap.
+"""Overlap in seconds between the time ranges of one read of changed balances and the next.
 
-A transaction is committed somewhat later than the time that it writes into the row. Without an overlap, a read could
-miss this row.
-"""
+A transaction commits somewhat later than the time that it writes into its rows. Without an overlap, a read could miss
+such a row."""
 
 
 class PostgresBank:
-    """The `Bank` for the gateway whose journal has the id `journal`. Leases last for `seconds`.
+    """The `Bank` (balances of quotas that gateways share) for the gateway whose journal has the id `journal`. Leases
+    last for `seconds`.
 
     Each method raises `StoreFailed` if the server cannot be reached or refuses a statement.
     """

@@ -1,8 +1,7 @@
 """The last versions of the configuration that several gateways share, in their PostgreSQL database.
 
 All gateways use the newest version. A gateway that adds a version also names the newest version that it knows. If
-another gateway has added a version meanwhile, the request fails. So no gateway overwrites a change that it has not
-seen.
+another gateway has added a version meanwhile, nothing is added. So no gateway overwrites a change that it has not seen.
 """
 
 from __future__ import annotations

@@ -32,12 +32,12 @@ MANY_ROWS: Final = 2_000
 take `STATEMENT_SECONDS`.
 """
 LOOK_SECONDS: Final = 1.0
-"""Seconds between two checks whether the connection of a running statement still exists."""
+"""Interval in seconds at which a thread that waits for a statement checks whether its connection still exists."""
 LOCK_SECONDS: Final = 10
 """Maximum number of seconds for which a statement waits on the server for a lock of another connection."""
 IDLE_SECONDS: Final = 30
-"""Seconds without data from a client after which the server sends TCP keepalive probes. If the client does not answer,
-the server ends the connection and releases the client's locks."""
+"""Seconds without data from this gateway after which the PostgreSQL server sends TCP keepalive probes. If the gateway
+does not answer, the server ends the connection and releases its locks."""
 TOO_LARGE: Final = (asyncpg.NumericValueOutOfRangeError, asyncpg.DataError)
 """Exceptions for a number that does not fit into its column."""
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.IncompleteReadError)
@@ -133,8 +133,8 @@ class PostgresConnection:
         """Wait for a statement, and return its result.
 
         Raises `ConnectionError` if the connection is closed before the statement ends, or if the statement takes longer
-        than twice its limit. asyncpg has no such check for COPY: it waits without a time limit until the socket takes
-        more bytes, even if the connection breaks off meanwhile (`copy_in` in asyncpg's `protocol.pyx`).
+        than twice its limit. The second check is for COPY, in which asyncpg waits for the socket without a time limit
+        (`copy_in` in asyncpg's `protocol.pyx`).
         """
         until = self._loop.time() + 2 * self._seconds
         while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:

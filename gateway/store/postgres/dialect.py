@@ -1,4 +1,4 @@
-"""Translates the SQL that both databases share (`store/sql.py`), and its values, to what PostgreSQL accepts.
+"""Translates SQL that SQLite and PostgreSQL share (`store/sql.py`), and its values, to what PostgreSQL accepts.
 
 This module does no I/O.
 """
@@ -17,9 +17,9 @@ _WORDS: Final[Mapping[str, str]] = {
     "json_group_array(": "json_agg(",
     "json_group_object(": "json_object_agg(",
 }
-"""Words of SQLite that PostgreSQL does not accept, each with the words that replace it.
+"""Maps words of SQLite's SQL that PostgreSQL does not accept to the words that replace them.
 
-The clause `INDEXED BY`, which only SQLite has, is removed together with the name of the index (`_WORD`)."""
+PostgreSQL has no clause like `INDEXED BY` with the name of an index. This clause is removed (`_WORD`)."""
 _WORD: Final = re.compile("|".join([*map(re.escape, _WORDS), r"INDEXED BY \w+"]))
 _MEMBERS: Final = re.compile(r"json_each\(iif\(json_valid\(([\w.]+)\), \1, '{}'\)\)")
 _LENGTH: Final = re.compile(r"iif\(json_valid\(([\w.]+)\), json_array_length\(\1\), 0\)")
@@ -41,10 +41,10 @@ _LARGEST: Final = 2**63 - 1
 
 @lru_cache(64)
 def bounded(statement: str) -> str:
-    """Return a statement that adds to stored sums without overflow: a sum stops at the largest integer of its column.
+    """Return the statement, changed so that additions to stored sums cannot overflow. A sum stops at the largest
+    integer of its column.
 
-    The returned statement is slower than `statement`. It is needed after a provider has reported absurd numbers of
-    tokens.
+    The changed statement is slower. It is used only if a provider has reported absurd numbers of tokens.
     """
     least = f"CAST(GREATEST({-_LARGEST}, LEAST(CAST(\\1 AS NUMERIC) + \\2, {_LARGEST})) AS BIGINT)"
     return _ADDED.sub(least, statement)

@@ -1,8 +1,8 @@
 """Finds and corrects sums in PostgreSQL that count fewer calls than are stored, for `irisgate doctor`.
 
-- A sum that counts more calls than are stored is right, because sums outlive their calls.
-- Gateways that share the database may serve during the repair. The repair is one transaction that holds the lock for
-  writing (`WRITING`). So the gateways write their next batches of records when the repair has ended.
+- A sum that counts more calls than are stored is right, because sums are kept longer than their calls.
+- Gateways may serve calls during the repair. The repair is one transaction that holds the lock for writing (`WRITING`).
+  So the gateways write their next batches of records when the repair has ended.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ON CONFLICT DO NOTHING
 
 
 class _Table(NamedTuple):
-    """A table of sums that are computed from the sums of another table."""
+    """A table whose sums are computed from another table (`source`) with finer sums."""
 
     name: str
     source: str
@@ -57,9 +57,7 @@ class _Table(NamedTuple):
 
     @property
     def lacking(self) -> str:
-        """SQL query for rows of the table that are missing or count too few calls. It returns them with their correct
-        values.
-        """
+        """SQL query for the correct values of rows that are missing in the table or count too few calls."""
         same = [f"w.{name} = ''" if name in self.emptied else f"w.{name} = s.{name}" for name in Series._fields]
         return _LACKING.format(
             start=self.unit.start_in_sql("f.time"),
@@ -71,7 +69,7 @@ class _Table(NamedTuple):
 
 
 def _derived() -> Iterator[_Table]:
-    """Yield the tables in an order in which each comes after its source."""
+    """Yield all tables of sums except `figures_quarter`. The `source` of a table is yielded before the table."""
     finer = _QUARTERS
     for name in reversed(list(UNITS)):
         figures, unit = f"figures_{name}", UNITS[name]
@@ -88,8 +86,9 @@ _DERIVED: Final = tuple(_derived())
 def wrong_sums(connection: PostgresConnection) -> int:
     """Return the number of faults in the sums over calls, in the index of headers, and in the sums by header.
 
-    A sum over a longer unit of time is compared with the sums over a shorter unit, such as a daily sum with the hourly
-    sums. If the hourly sums lack calls, a daily sum that lacks the same calls is not counted as another fault.
+    The sums by quarter hour are compared with the stored calls. The sums over a longer unit of time are compared with
+    those over a shorter unit, such as daily sums with hourly sums. So calls that are missing in both are counted as one
+    fault.
     """
     lacking = sum(map(len, missing(connection, _QUARTERS).values()))
     for table in _DERIVED:
@@ -98,7 +97,8 @@ def wrong_sums(connection: PostgresConnection) -> int:
 
 
 def repair_sums(connection: PostgresConnection) -> int:
-    """Correct the sums that count fewer calls than are stored. Return the number of faults that were found.
+    """Correct the sums that count fewer calls than are stored. Return the number of faults before the correction
+    (`wrong_sums`).
 
     Nothing is changed if a statement fails.
     """
@@ -118,7 +118,9 @@ def repair_sums(connection: PostgresConnection) -> int:
 
 
 def _recount_quarters(connection: PostgresConnection, lacking: Missing) -> None:
-    """Compute the sums of quarter hours anew from the stored calls. `lacking` has the series with wrong sums."""
+    """Compute sums by quarter hour anew from the stored calls. `lacking` has the series with wrong sums for each
+    quarter hour.
+    """
     numbers = series_numbers(connection, dict.fromkeys(chain(*lacking.values())))
     times = sorted(lacking)
     for start in range(0, len(times), _BATCH_QUARTERS):
@@ -134,7 +136,7 @@ def _recount_quarters(connection: PostgresConnection, lacking: Missing) -> None:
 
 
 def _complete(connection: PostgresConnection, table: _Table) -> None:
-    """Add the rows that a table lacks, and replace those that count too few calls."""
+    """Add the missing rows of a table, and replace the rows that count too few calls."""
     names = ", ".join(("time", "series", *FIGURES))
     replaced = ", ".join(f"{name} = excluded.{name}" for name in FIGURES)
     connection.execute(

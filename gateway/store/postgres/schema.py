@@ -175,9 +175,10 @@ _MONTH: Final = (
 
 
 def _months(name: str, *term: str) -> tuple[str, str, str]:
-    """Return the statements that create and fill a table of sums by month, and drop the table of sums by 32 days.
+    """Return the statements that create a table of sums by month, fill it from the daily sums, and drop the table of
+    sums by periods of 32 days.
 
-    `term` is the column of the header term, if the table has one.
+    `term` is the name of the column with the header term. It is left out for tables without this column.
     """
     sums = ("calls", *_SUMS, "duration_ms", *_HISTOGRAMS)
     summed = ", ".join(f"GREATEST({-_LARGEST}, LEAST(sum({column}), {_LARGEST}))" for column in sums)

@@ -1,9 +1,9 @@
-"""SQL for quota balances that several gateways share, and for the leases by which each gateway gets a part of a balance
-(`money/quotas/leases.py`).
+"""SQL for quota balances that several gateways share, and for leases. A lease is the part of a balance that one gateway
+may spend (`money/quotas/leases.py`).
 
-- The balance of a quota falls when a call's record is written (`charge`), in the transaction that writes the record.
-- The record of a call has no charges to rate limits. Instead, when a gateway requests a part of the balance of a rate
-  limit, the request has the sum of the gateway's charges to this limit (`Ask.spent`).
+- The cost of a call is charged to the balances in the transaction that writes the call's record (`charge`).
+- Rate limits are charged differently, because the record of a call does not have these charges. When a gateway requests
+  a lease of a rate limit, the request has the total that the gateway has charged to the limit (`Ask.spent`).
 - Rows of balances are locked in the order of their names, so that two transactions never wait for each other.
 - Times are those of the database's server. So the clocks of gateways do not matter.
 
@@ -26,9 +26,8 @@ from gateway.store.postgres.dialect import clamped, storable
 from gateway.store.sql_reader import LIMIT_PREFIX
 
 RECALLED: Final = "irisgate_recalled"
-"""PostgreSQL's channel for the name of a bucket that has too little left for a gateway's request. When other gateways
-get this notification, they give back the parts of the bucket that they do not need.
-"""
+"""PostgreSQL's channel on which gateways are notified that a lease was refused. The payload is the name of the quota
+bucket. Other gateways have leased parts of its balance, and now give back what they do not need."""
 REFILLED: Final = "irisgate_refilled"
 """PostgreSQL's channel on which gateways are notified that an administrator has refilled a bucket. The payload is the
 name of the bucket.
@@ -43,8 +42,8 @@ FORGOTTEN_SECONDS: Final = 86_400.0
 """Seconds after which a gateway that no longer renews its leases is deleted from the database. Until then, the cost of
 its open calls stays reserved."""
 LIMIT_SECONDS: Final = 35 * 86_400.0
-"""Seconds for which the bucket of a rate limit is kept after its last change. The bucket is then full again, unless its
-rule needs more than a month to refill it."""
+"""Seconds for which an unused bucket of a rate limit is kept in the database. After this time, nearly every such bucket
+is full again, like a new one."""
 
 _NOW: Final = "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
 _CHARGES: Final = CALL_COLUMNS.index("charges")
@@ -109,7 +108,7 @@ DELETE FROM balances b WHERE bucket ^@ ? AND at < {_NOW} - ?
 
 
 class State(NamedTuple):
-    """The server's time and the number of gateways, at the moment when a gateway opens or renews its leases."""
+    """The server's time and the number of gateways, read when a gateway opens or renews its leases."""
 
     now: float
     """Unix time in seconds, by the server's clock."""
@@ -118,16 +117,18 @@ class State(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """The balance and the rule of one bucket, from a row of the table `balances`."""
+    """A row of the table `balances`: the bucket with its balance and rule, and the time at which the rule was set."""
 
     bucket: LiveBucket
     terms_at: float
 
 
 def open_leases(connection: PostgresConnection, journal: str, seconds: float) -> tuple[int, State]:
-    """Delete the old leases of a gateway. Return the gateway's new epoch, and the `State`.
+    """Register a new process of a gateway, and delete the leases of the gateway's earlier processes. Return the epoch
+    of the new process, and the `State`.
 
-    The epoch is a number that identifies this process of the gateway in later requests.
+    The epoch is a number that is higher for each new process of the gateway. Later requests of the process must have
+    it.
     """
     lasting = seconds + MARGIN_SECONDS
     epoch, ends_at, gateways = connection.execute(_OPEN, (journal, lasting)).fetchone()
@@ -136,11 +137,10 @@ def open_leases(connection: PostgresConnection, journal: str, seconds: float) ->
 
 
 def renew(connection: PostgresConnection, journal: str, epoch: int, seconds: float) -> State:
-    """Renew the leases of a gateway.
+    """Renew the leases of a gateway. `epoch` is the result of `open_leases`.
 
-    Raises `NotOpen` if another process of the gateway has called `open_leases` since this process got its `epoch`. Also
-    raises `NotOpen` if the gateway was deleted from the database, because it had not renewed its leases for a long
-    time.
+    Raises `NotOpen` if another process of the gateway has called `open_leases` meanwhile, or if the gateway was deleted
+    from the database (`FORGOTTEN_SECONDS`).
     """
     state = connection.execute(_RENEW, (seconds + MARGIN_SECONDS, journal, epoch)).fetchone()
     if state is None:
@@ -160,7 +160,7 @@ def create_balances(connection: PostgresConnection, asks: Sequence[Ask]) -> None
 
 
 def answer_all(connection: PostgresConnection, journal: str, state: State, asks: Sequence[Ask]) -> Sequence[Answer]:
-    """Answer `asks`, a gateway's requests for parts of balances, within a transaction of the caller."""
+    """Answer a gateway's requests for leases (`asks`), within a transaction of the caller."""
     if not asks:
         return ()
     fresh = {stored_name(ask.key): (ask.rule, ask.since) for ask in asks}
@@ -206,10 +206,10 @@ def answer_all(connection: PostgresConnection, journal: str, state: State, asks:
 def charge(
     connection: PostgresConnection, journal: str, entries: Sequence[Entry], new: Iterable[Sequence[Any]]
 ) -> None:
-    """Charge the calls of a batch to their buckets, within a transaction of the caller.
+    """Charge calls to the quota buckets, within a transaction of the caller. `entries` is a batch of the journal.
 
-    `new` are the rows of the calls that were not in the store before the batch. The other calls of the batch were
-    charged when they were first written.
+    `new` are the rows of those calls that were not in the store before the batch. Only these are charged. All other
+    calls of the batch were charged when they were first stored.
     """
     sums: dict[str, int] = {}
     for row in new:
@@ -229,9 +229,9 @@ def charge(
 
 
 def refill(connection: PostgresConnection, name: str, rule: Rule, amount: int) -> Charge:
-    """Add an amount to the balance of a quota bucket, but not more than the bucket's capacity allows.
+    """Add an amount to the balance of a quota bucket. The balance does not exceed the bucket's capacity.
 
-    Return the refill as a charge with a negative amount.
+    Return the added amount as a `Charge`, whose amount is negative.
     """
     with connection.transaction():
         rows = _locked(connection, {name: (rule, 0.0)})
@@ -246,7 +246,7 @@ def refill(connection: PostgresConnection, name: str, rule: Rule, amount: int) -
 
 
 def end_silent(connection: PostgresConnection, seconds: float) -> int:
-    """Take back the leases of gateways that no longer renew their leases. Return the number of these gateways.
+    """End the leases of gateways that have not renewed them in time. Return the number of these gateways.
 
     The maximum cost of their open calls stays reserved. If the database server started less than `seconds` ago, do
     nothing, because no gateway could renew its leases while the server was down.
@@ -276,7 +276,9 @@ def _end(connection: PostgresConnection, journal: str) -> None:
 
 
 def leave(connection: PostgresConnection, journal: str, epoch: int) -> None:
-    """Delete a gateway and its leases, unless another process of the gateway has opened leases since `epoch`."""
+    """Delete a gateway and its leases from the database. Do nothing if a later process of the gateway has opened
+    leases, so that `epoch` is not the newest.
+    """
     with connection.transaction():
         statement = "DELETE FROM gateways WHERE journal = ? AND epoch = ? RETURNING 1"
         if connection.execute(statement, (journal, epoch)).fetchone() is not None:
@@ -284,7 +286,9 @@ def leave(connection: PostgresConnection, journal: str, epoch: int) -> None:
 
 
 def standings(connection: PostgresConnection, journal: str, since: float) -> Sequence[Standing]:
-    """Return the balances of quotas that have changed since `since`, a Unix time by the server's clock."""
+    """Return the balances of the quotas that have changed since the time `since`, in Unix seconds by the server's
+    clock.
+    """
     return [Standing(*row) for row in connection.execute(_STANDINGS, (journal, since, LIMIT_PREFIX))]
 
 
@@ -304,12 +308,11 @@ def bucket_named(stored: str) -> Bucket:
 
 
 def _locked(connection: PostgresConnection, fresh: Mapping[str, tuple[Rule, float]]) -> dict[str, _Row]:
-    """Lock the rows of buckets in the table `balances`, and return these rows. The keys are the buckets' names in the
-    table.
+    """Lock the rows of buckets in the table `balances`. Return the rows by the names that buckets have in the table.
 
-    `fresh` has the gateway's rule for each bucket, and the time at which the gateway began to use the rule. If a bucket
-    has no row, a row with this rule and a full balance is inserted first. An old release has written rows without a
-    rule. Such a row is returned with the gateway's rule.
+    `fresh` has the gateway's rule for each bucket, and the time at which the gateway began to use this rule. A missing
+    row is inserted, with this rule and a full balance. A row of an old release may have no rule. In this case, the
+    returned row has the gateway's rule.
     """
     rules = dict(zip(storable(fresh), fresh.values(), strict=True))
     ordered = sorted(rules)
@@ -333,7 +336,7 @@ def _create(connection: PostgresConnection, rules: Mapping[str, tuple[Rule, floa
 
 
 def _columns(rows: Mapping[str, _Row]) -> tuple[Sequence[Any], ...]:
-    """Return the values of buckets for the statement `_UPDATE`, as one list for each column."""
+    """Return the values of rows as one list for each column, as the statement `_UPDATE` requires."""
     live = [row.bucket for row in rows.values()]
     return (
         list(rows),

@@ -1,8 +1,8 @@
 """The store in a PostgreSQL database. Four threads use it, each with its own connection.
 
-The gateway that writes holds an advisory lock for as long as it is connected. Meanwhile, another gateway, with another
-journal, is refused, unless both are configured to share the database. Gateways that share the database also share the
-quotas (`bank.py`).
+A gateway holds an advisory lock for as long as it is connected. A second gateway, with a journal of its own, is
+refused, unless both are configured to share the database. Gateways that share the database also share the quotas
+(`bank.py`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from gateway.store.postgres.writing import CREATE_BATCH, STARTING, expire, lock,
 from gateway.store.sql_reader import SqlReader, sent_calls
 
 GATEWAYS: Final = 0x49524947
-"""First number of the advisory locks of gateways: "IRIG" in ASCII. The second is made from the id of the journal."""
+"""First number of the advisory lock that a gateway holds if it does not share its database: "IRIG" in ASCII. The second
+number is a hash of the journal's id."""
 SHARING: Final = 0x49524957
-"""First number of the advisory locks of gateways that share a database: "IRIW" in ASCII."""
+"""First number of the advisory lock that a gateway holds if it shares its database with other gateways: "IRIW" in
+ASCII. The second number is a hash of the journal's id."""
 LEAVING_SECONDS: Final = 1.0
 """Maximum number of seconds that a starting gateway waits until the server has released the lock of a gateway that has
 just ended.
@@ -46,12 +48,12 @@ _OFFSET: Final = "SELECT segment, byte FROM place WHERE journal = ?"
 class PostgresStore(SqlReader):
     """A `Store` in the database at `address`, whose tables are created if missing.
 
-    `journal` is the id of the gateway's journal, whose entries are applied to the store. Pages and reports read the
-    database at `copy`, which is the same database or a replica. If `is_shared` is true, other gateways may use the
-    database too.
+    `journal` is the id of the journal from which the store is filled. Pages and reports read the database at `copy`,
+    which is a replica. If `copy` is None, they read the database at `address`. If `is_shared` is true, other gateways
+    may use the database too.
 
-    Raises `StoreFailed` if the database at `address` cannot be used. At the start, a replica may be unreachable, or may
-    not have the new tables yet.
+    Raises `StoreFailed` if the database at `address` cannot be used. A replica may still be unreachable, or without the
+    newest tables.
     """
 
     def __init__(self, address: Address, journal: str, *, copy: Address | None = None, is_shared: bool = False) -> None:
@@ -108,11 +110,11 @@ def _offset(connection: PostgresConnection, journal: str) -> JournalOffset:
 def _other(connection: PostgresConnection, number: int, kinds: tuple[int, int]) -> tuple[str, str | None] | None:
     """Return the name and address of another gateway that uses the database, or None if there is none.
 
-    Each gateway holds an advisory lock. Its key has two numbers: one of `kinds`, and a number that identifies the
+    Each gateway holds an advisory lock with two numbers. The first is one of `kinds`, and the second identifies the
     gateway. `number` identifies this gateway.
 
-    The server may notice late that a gateway has closed its connection. So if another gateway seems to hold a lock,
-    this waits up to `LEAVING_SECONDS` for the release of the lock.
+    When a gateway closes its connection, the server may release its lock a little later. So this function waits up to
+    `LEAVING_SECONDS` for the lock of another gateway to be released.
     """
     end = monotonic() + LEAVING_SECONDS
     while True:
@@ -142,11 +144,12 @@ def _place(gateway: tuple[str, str | None]) -> str:
 
 
 def prepare(connection: PostgresConnection, journal: str, name: str, *, is_shared: bool) -> None:
-    """Migrate the database, and take the lock of the gateway. Several processes of one gateway may share the lock.
+    """Migrate the database, and take the advisory lock that shows that the gateway uses it. Several processes of one
+    gateway may hold this lock.
 
     Raises `StoreFailed` in these cases:
 
-    - Another gateway uses the database, and not both gateways are configured to share it.
+    - Another gateway uses the database, and at least one of the two is not configured to share it.
     - The database must be migrated while another gateway uses it.
     - A later release wrote the database.
     - The encoding of the database is not UTF-8.

@@ -15,9 +15,8 @@ from gateway.store.postgres.connection import FAILURES, PostgresConnection
 T = TypeVar("T")
 
 REST_SECONDS: Final = 1.0
-"""Seconds after a failed attempt to connect in which no further attempt is made. Requests in this time fail at once. If
-each of them tried to connect, each would wait for the failure of its own attempt.
-"""
+"""Seconds after a failed attempt to connect in which no new attempt is made. Requests in this time fail at once,
+instead of waiting for an attempt of their own to fail."""
 
 
 class PostgresThread:
@@ -38,9 +37,9 @@ class PostgresThread:
     async def run(self, work: Callable[[PostgresConnection], T], *, once: bool = False) -> T:
         """Run a function with the connection as its argument, in the thread.
 
-        If the server has ended the connection since the last use, the function runs again with a new connection. It
-        does not run again if `once` is true, or if this is the thread that writes. Raises `StoreFailed` if the server
-        cannot be reached or refuses a statement.
+        If the server has ended the connection since its last use, the function runs again with a new connection. But
+        with `once`, and in the thread that writes, it runs only once. Raises `StoreFailed` if the server cannot be
+        reached or refuses a statement.
         """
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work, once)
 

@@ -27,21 +27,22 @@ from gateway.store.postgres.months import drop_months, make_months
 from gateway.store.postgres.shared_balances import charge
 
 LOCKS: Final = 0x49524953
-"""First of the two numbers of an advisory lock that the gateways of one database share: "IRIS" in ASCII."""
+"""First of the two numbers of an advisory lock that concerns all gateways of a database: "IRIS" in ASCII. The second
+number is `STARTING`, `WRITING` or `HOUSEKEEPING`."""
 STARTING: Final = 1
 """Second number of the advisory lock that a gateway holds at its start, while it migrates the schema."""
 WRITING: Final = 2
 """Second number of the advisory lock that a transaction holds while it writes."""
 
 HOUSEKEEPING: Final = 3
-"""Second number of the advisory lock of the gateway that deletes the expired calls of all gateways."""
+"""Second number of an advisory lock. The gateway that holds this lock deletes the expired calls of all gateways."""
 
 _COLUMNS: Final = ", ".join(CALL_COLUMNS)
 CREATE_BATCH: Final = f"""
 CREATE TEMPORARY TABLE batch ON COMMIT DELETE ROWS AS SELECT {_COLUMNS}, n AS position FROM calls WITH NO DATA
 """  # noqa: S608 (our own names)
-"""Statement that creates the temporary table to which a batch of calls is copied. Each connection that writes has its
-own table."""
+"""Statement that creates a temporary table. A batch of calls is copied to this table first, and then inserted from
+there. Each connection that writes has its own table."""
 _INSERT: Final = f"""
 INSERT INTO calls ({_COLUMNS}) SELECT {_COLUMNS} FROM batch ORDER BY position ON CONFLICT (id, at) DO NOTHING
 RETURNING id, at
@@ -72,11 +73,11 @@ def write(
 ) -> None:
     """Write a batch of entries, and the journal's offset after them. Nothing is written if a statement fails.
 
-    If several gateways share the balances, this also charges the calls to the balances. If the gateway has its own
-    balances, it has already charged the calls, and the batch has the new balances.
+    If several gateways share the quota balances (`is_shared`), this function also charges the calls to the balances. A
+    gateway with its own balances has already charged the calls, and the batch has the new balances.
 
     If a sum becomes too large for its column, the batch is written again, with sums that stop at the largest integer
-    (`dialect.bounded`). Without this, one batch would keep all later batches from being written.
+    (`dialect.bounded`). Without this, one batch would block all later batches.
     """
     try:
         _write(connection, journal, entries, offset, is_shared=is_shared)
@@ -107,7 +108,7 @@ def _write(
 def _insert(connection: PostgresConnection, records: Sequence[Record]) -> Sequence[tuple[Any, ...]]:
     """Insert calls, and return the rows of the calls that were not in the store yet.
 
-    A call with the same id and time as a stored call counts as that call, and is not inserted again.
+    A call is not inserted if the store has a call with the same id and time.
     """
     if not records:
         return []
@@ -125,14 +126,14 @@ def _insert(connection: PostgresConnection, records: Sequence[Record]) -> Sequen
 
 
 def expire(connection: PostgresConnection, before: float, limit: int) -> int:
-    """Delete calls that began before the Unix time `before`, and sessions that ended before this time, oldest first.
+    """Delete calls that began before the Unix time `before`, and sessions that ended before it, the oldest first.
+    Return the number of deleted calls.
 
-    The partition of a month that ended before this time is dropped whole. At most `limit` calls in other partitions and
-    at most `limit` sessions are deleted. Errors and uses of tools before this time are deleted too. Return the
-    number of deleted calls.
+    A month that ended before this time is dropped as a whole partition. From other months, at most `limit` calls are
+    deleted. At most `limit` sessions are deleted. Counts of errors and of tool uses before this time are deleted too.
 
-    If several gateways share the database, one of them deletes for all, for as long as it is connected. For the other
-    gateways, this does nothing.
+    If several gateways share the database, only the gateway with the lock `HOUSEKEEPING` does this. In the others, this
+    function does nothing.
     """
     if not _keeps_house(connection):
         return 0
@@ -150,10 +151,10 @@ def expire(connection: PostgresConnection, before: float, limit: int) -> int:
 
 
 def _keeps_house(connection: PostgresConnection) -> bool:
-    """Return whether this gateway must delete the expired calls of all gateways.
+    """Return whether this gateway must delete the expired calls of all gateways: its connection holds the advisory lock
+    `HOUSEKEEPING`.
 
-    This is so if its connection holds the advisory lock `HOUSEKEEPING`. If no connection holds the lock, this
-    connection takes it here.
+    If no connection holds the lock, this connection takes it here.
     """
     if not connection.keeps_house:
         statement = "SELECT pg_try_advisory_lock(CAST(? AS INTEGER), CAST(? AS INTEGER))"

@@ -62,9 +62,8 @@ class ReportStore(Protocol):
         """Return all values of each dimension in the calls of one login, or in all calls if `user` is None."""
 
     async def header_terms(self, user: str | None, names: Sequence[str], limit: int) -> tuple[str, ...]:
-        """Return terms by which calls can be filtered: each header in `names`, and at most `limit` headers with a
-        value.
+        """Return texts by which calls can be filtered: the names in `names`, such as `x-team`, and at most `limit`
+        headers with a value, such as `x-team:alpha`.
 
-        A header with a value is one text, such as `x-team:alpha`. The values are from the calls of the login `user`, or
-        from all calls if `user` is None.
+        The values are from the calls of the login `user`, or from all calls if `user` is None.
         """

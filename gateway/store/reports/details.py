@@ -62,10 +62,11 @@ def errors(connection: Connection, selection: Selection, buckets: Sequence[Span]
 
 
 def _kinds(connection: Connection, numbers: Sequence[int]) -> dict[int, tuple[Any, ...]]:
-    """Return the kinds of errors with the row numbers `numbers`, by number.
+    """Return the kinds of errors with the row numbers `numbers`, by row number.
 
-    A kind is a tuple: code, the provider's own name for the error, provider, last message, id of the last call, its
-    time in milliseconds, and shape (the message without numbers and quoted text).
+    A kind is a tuple: code, the provider's own name for the error, provider, message, call id, time in milliseconds,
+    shape. Message, call id and time are those of the last error of this kind. The shape is the message without numbers
+    and quoted text.
     """
     wanted = set(numbers)
     rows = connection.execute("SELECT n, code, native, provider, message, example, at, shape FROM error_kinds")
@@ -80,17 +81,16 @@ def _message(kind: tuple[Any, ...], calls: int) -> MessageRow:
 
 
 MAX_OWN: Final = 2_000
-"""Maximum number of a caller's failed calls that are read to find the error messages of this caller."""
+"""Maximum number of a caller's failed calls that a report reads. The report shows this caller's own error messages."""
 _OWN_ERRORS: Final = """
 SELECT error, error_native, provider, error_message, id, at FROM calls INDEXED BY calls_by_identity
 WHERE identity = ? AND at >= ? AND at < ? AND error <> '' AND outcome <> 'ok' {} ORDER BY at DESC LIMIT ?
 """
 OwnErrors = Mapping[tuple[str, str, str, str], tuple[str, str, int]]
-"""The last error of each kind that one caller had.
+"""The last errors of one caller, by kind.
 
 A key is (code, the provider's own name for the error, provider, shape). The shape is the message without numbers and
-quoted text. The shape "" stands for errors with any message. A value is (message, call id, time in milliseconds).
-"""
+quoted text. The shape "" stands for any message. A value is (message, call id, time in milliseconds)."""
 
 
 def _own_errors(connection: Connection, user: str, selection: Selection) -> OwnErrors:
@@ -105,13 +105,12 @@ def _own_errors(connection: Connection, user: str, selection: Selection) -> OwnE
 
 
 def _with_own_example(row: MessageRow, own: OwnErrors, known: str) -> MessageRow:
-    """Return the row with the message, the call id and the time of one caller's own last error of this kind.
+    """Return a row of errors with an example that belongs to one caller. The example is a message, a call id and a
+    time.
 
-    - In `row`, these three values may belong to another caller's error.
-    - `own` has the caller's errors. `known` is the shape of the message (the message without numbers and quoted text),
-      by which the error is found in `own`.
-    - If `own` lacks the error, because the caller's calls have expired, the message and the call id become "". The time
-      stays.
+    The example in `row` may be another caller's. It is replaced by the caller's own last error of this kind, which is
+    found in `own` by the shape `known` (the message without numbers and quoted text). If there is none in `own`, the
+    message and the call id become "".
     """
     message, call, at = own.get((row.code, row.native, row.provider, known), ("", "", round(row.last_at * 1000)))
     return replace(row, message=message, example=call, last_at=at / 1000)
@@ -203,8 +202,7 @@ def names(connection: Connection, user: str | None) -> Names:
 
 
 MAX_READ: Final = 500
-"""Maximum number of calls that are read to find the header values that one caller has used. The newest calls are read.
-"""
+"""Maximum number of a caller's newest calls that are read to find the header values in these calls."""
 _TERMS: Final = "SELECT term FROM header_terms WHERE has_sums = 1 AND term >= ? AND term < ? ORDER BY term LIMIT ?"
 _OWN_HEADERS: Final = f"""
 SELECT DISTINCT headers FROM (
@@ -214,10 +212,11 @@ SELECT DISTINCT headers FROM (
 
 
 def header_terms(connection: Connection, user: str | None, names: Sequence[str], limit: int) -> tuple[str, ...]:
-    """Return terms by which calls can be filtered: each header in `names`, and at most `limit` headers with a value.
+    """Return texts by which calls can be filtered: the names in `names`, such as `x-team`, and at most `limit` headers
+    with a value, such as `x-team:alpha`.
 
-    A header with a value is one text, such as `x-team:alpha`. If `user` is None, the values are those for which the
-    store keeps sums. If `user` is a login, they are the values in the newest calls of this login.
+    If `user` is a login, the values are from the newest calls of this login. If `user` is None, they are those for
+    which the store keeps sums.
     """
     if user is None:
         found = [term for name in names for (term,) in connection.execute(_TERMS, (*values_of(name), limit))]

@@ -16,7 +16,7 @@ from gateway.store.units import Unit
 
 
 class Piece(NamedTuple):
-    """A part of a time bucket that the rows of one table cover exactly."""
+    """A part of a time bucket (such as one day of a chart). One table of sums has rows for exactly this part."""
 
     bucket: int
     """Index of the time bucket that the piece is a part of."""
@@ -40,18 +40,16 @@ class Share(NamedTuple):
 Range = tuple[int, int]
 """The start and the exclusive end of a range, as Unix times in milliseconds."""
 Shares = dict[Range, list[Share]]
-"""The rows to read from one table of sums. A key is a range of time. Its value says to which time buckets the sums of
-the rows in this range are added, and from which buckets they are subtracted.
-"""
+"""The ranges of time to read from one table of sums. The value of a range has the time buckets to which the sums over
+this range are added, or from which they are subtracted."""
 
 
 def shares(buckets: Sequence[Span], tables: Mapping[str, Unit]) -> dict[str, Shares]:
-    """Return which rows must be read from each table of sums, so that the sum over each time bucket is exact.
+    """Return, for each table of sums, the ranges of time to read, so that the sum over each time bucket is exact.
 
-    The bounds of a bucket are first moved to the nearest bounds of the longest unit of time. Rows of shorter units
-    correct the difference. They are added if the bucket became shorter, and subtracted if it became longer. If two
-    buckets meet at a bound, the same rows are added to one bucket and subtracted from the other, and they are read only
-    once.
+    Most of a bucket is read in units of the longest unit of time, such as months. Sums over shorter units are added for
+    what is missing, and subtracted for what is too much. If such a range lies between two buckets, it is read once for
+    both.
 
     `tables` has the unit of time of each table, with the longest unit first.
     """
@@ -80,16 +78,16 @@ def _cover(piece: Piece, sign: int, tables: Sequence[tuple[str, Unit]], parts: d
 
 
 def _nearest(at: int, unit: Unit) -> int:
-    """Return the bound between two units that is nearest to a Unix time in milliseconds."""
+    """Return the time at which a unit begins that is nearest to `at`. Both are Unix times in milliseconds."""
     before, after = unit.start(at), unit.following(at)
     return before if at - before <= after - at else after
 
 
 def parts_within(buckets: Sequence[Span], tables: Mapping[str, Unit]) -> dict[str, list[Piece]]:
-    """Divide time buckets into pieces, and return the pieces by the name of the table that covers them.
+    """Divide time buckets into pieces. Return the pieces by the name of the table from which they are read.
 
-    No piece reaches beyond its bucket. So each row of a piece counts only calls in the bucket. `tables` has the unit of
-    time of each table, with the longest unit first.
+    No piece extends beyond its bucket. So no sums need to be subtracted, in contrast to `shares`. `tables` has the unit
+    of time of each table, with the longest unit first.
     """
     parts: dict[str, list[Piece]] = defaultdict(list)
     for piece in _whole(buckets):
@@ -102,10 +100,10 @@ def _whole(buckets: Sequence[Span]) -> list[Piece]:
 
 
 def _divide(piece: Piece, tables: Sequence[tuple[str, Unit]], parts: dict[str, list[Piece]]) -> None:
-    """Divide a piece among the tables.
+    """Divide a piece by units of time, and add the results to `parts`.
 
-    The first table gets the whole units (such as days) within the piece. The finer tables get what is left at both
-    ends.
+    The whole units of the first table (such as whole months) are read from this table. What remains at both ends is
+    read from the further tables, whose units are shorter.
     """
     (table, unit), *finer = tables
     begin = unit.following(piece.since - 1)

@@ -54,7 +54,7 @@ _AMOUNTS: Final[Mapping[str, str]] = {
     "cache_saved": "f.cache_saved",
     "duration_ms": "f.duration_ms",
 }
-"""SQL expressions of the amounts that are summed for `Figures`, by name."""
+"""SQL expressions of the fields of `Figures`, by the name of the field. Queries sum these expressions."""
 ERRORS: Final = "CASE WHEN s.outcome IN ('ok', 'cancelled') THEN 0 ELSE f.calls END"
 """SQL expression of the number of calls that were refused, failed or lost."""
 MEASURES: Final[Mapping[Measure, str]] = {
@@ -76,7 +76,9 @@ class Amounts(NamedTuple):
 
 
 def conditions(selection: Selection) -> tuple[str, list[Any]]:
-    """Return the SQL conditions of a selection on the table `series`, and the values for their placeholders."""
+    """Return the SQL conditions that select the series of a selection, and the values for their placeholders. The
+    conditions are about columns of the table `series`.
+    """
     equal = {
         "s.identity": selection.user,
         "s.provider": selection.provider,
@@ -100,11 +102,11 @@ def grouped(
     what: str,
     by: str,
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield rows of sums. A row has the index of a time bucket, the values of the columns `by`, and the sums `what`.
+    """Yield rows: the index of a time bucket, the values of the columns `by`, and the sums `what`.
 
-    Several rows may have the same bucket and the same values of `by`, because the sum over a bucket is computed from
-    several ranges of time (`pieces.shares`). The sums of some ranges are subtracted, so their rows have negative
-    numbers. The caller must add all rows with the same bucket and values (`added`). A total may be 0.
+    Several rows may have the same bucket and the same values of `by`, and the caller must add them (`added`). Some rows
+    have negative sums, because the sum over a bucket is the sum over a longer range minus the excess (`pieces.shares`).
+    So a total may be 0.
     """
     keys = 1 + by.count(",")
     for table, parts in shares(buckets, tables_for(selection, by)).items():
@@ -121,11 +123,10 @@ def grouped_within(
     by: str,
     tables: Mapping[str, Unit],
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield rows of sums. A row has the index of a time bucket, the values of the columns `by`, and the sums `what`.
+    """Yield rows: the index of a time bucket, the values of the columns `by`, and the sums `what`.
 
-    Several rows may have the same bucket and the same values of `by`, and the caller must add them. Only stored sums
-    whose time lies completely within a bucket are read, so no number is negative. In contrast, `grouped` also reads
-    sums whose time reaches beyond a bucket, and subtracts the excess.
+    Several rows may have the same bucket and the same values of `by`, and the caller must add them. Unlike `grouped`,
+    this function reads no ranges beyond a bucket, so no sum is negative.
 
     `tables` has the unit of time of each table, with the longest unit first.
     """
@@ -136,10 +137,9 @@ def grouped_within(
 def grouped_in_table(
     connection: Connection, selection: Selection, table: str, parts: Sequence[Piece], what: str, by: str
 ) -> Iterator[tuple[Any, ...]]:
-    """Return rows of sums from one table. `parts` are the pieces of time buckets that are read.
+    """Return rows of sums from one table: a number, the values of the columns `by`, and the sums `what`.
 
-    A row sums all pieces that have the same field `bucket`. The row has this field, the values of the columns `by`, and
-    the sums `what`.
+    The number is the field `bucket` of the pieces in `parts`. Pieces with the same number are summed in one row.
     """
     where, values = conditions(selection)
     source = source_of(connection, selection, table)
@@ -154,11 +154,11 @@ def grouped_in_table(
 def summed(
     connection: Connection, selection: Selection, buckets: Sequence[Span]
 ) -> Iterator[tuple[int, Sequence[int]]]:
-    """Yield pairs: the index of a time bucket, and the sums `SUMMED` over a range of time.
+    """Yield pairs: the index of a time bucket, and the sums `SUMMED` over a range of time. The caller must add the
+    pairs of a bucket.
 
-    The caller must add all pairs of a bucket. If a range must be subtracted from the bucket (`pieces.shares`), its sums
-    are negative. Each range is read by a subquery that returns its sums as a JSON list. A query grouped by bucket would
-    be slower, because SQLite would sort all rows.
+    If a range extends beyond the bucket, the sums over the excess are negative (`pieces.shares`). Each range is read by
+    a subquery, because SQLite would sort all rows for a query that groups by bucket.
     """
     where, values = conditions(selection)
     join = f"CROSS JOIN series s ON s.n = f.series WHERE f.time >= p.since AND f.time < p.until AND {where}"
@@ -175,18 +175,18 @@ def summed(
 
 
 def _ranges(parts: Shares) -> list[Piece]:
-    """Return the ranges of time in `parts` as pieces, for a query. The field `bucket` of a piece is the position of the
-    range in `parts`, and not the index of a time bucket.
+    """Return the ranges of time in `parts` as `Piece` objects, for a query. In these objects, `bucket` is not a time
+    bucket, but the position of the range in `parts`.
     """
     return [Piece(number, *bounds) for number, bounds in enumerate(parts)]
 
 
 def _shared(rows: Iterable[tuple[Any, ...]], parts: Shares) -> Iterator[tuple[Share, Sequence[Any]]]:
-    """Yield pairs of a `Share` and a row. The `Share` names a time bucket, and says whether the row is added to this
-    bucket or subtracted from it. A row that counts for several buckets is in several pairs.
+    """Yield pairs: a `Share` (a time bucket, and whether to add or to subtract), and a row of sums. A row that counts
+    for several buckets is in several pairs.
 
-    The first value of each of `rows` is the index in `parts` of the row's range of time (`_ranges`). The yielded rows
-    do not have this value.
+    The first value of each of `rows` is the position of a range in `parts` (`_ranges`). The yielded rows do not have
+    this value.
     """
     given = [*parts.values()]
     for number, *row in rows:
@@ -208,11 +208,11 @@ def _bounds(parts: Sequence[Piece]) -> Iterator[int]:
 
 
 def source_of(connection: Connection, selection: Selection, table: str) -> str:
-    """Return the table, as SQL, from which a query reads sums. `table` is a table of sums over all calls.
+    """Return the SQL of the table from which a query reads sums. Without a header in the selection, this is `table`.
 
-    If the selection has a header term (`x-team` or `x-team:alpha`), the result is a subquery for the rows of this term
-    in the matching table of sums by term. The store must keep sums for the term (`store/few_calls.py` makes the reports
-    about other terms). If no call has the term, there are no rows.
+    If the selection has a header term (`x-team` or `x-team:alpha`), the SQL is a subquery. It selects the rows of this
+    term from the table with the same sums by term. The store must keep sums for the term (`store/few_calls.py`). If no
+    call has the term, there are no rows.
     """
     if selection.header is None:
         return table
@@ -221,9 +221,9 @@ def source_of(connection: Connection, selection: Selection, table: str) -> str:
 
 
 def tables_for(selection: Selection, by: str) -> Mapping[str, Unit]:
-    """Return the tables for a query, each with its unit of time.
+    """Return the tables that a query must read, each with its unit of time.
 
-    A query that needs neither callers nor agents gets the smaller tables without callers and agents.
+    A query that needs neither callers nor agents reads the `everybody_*` tables, which are smaller.
     """
     has_caller = selection.user is not None or selection.agent is not None or "s.identity" in by or "s.agent" in by
     return FIGURE_TABLES if has_caller else EVERYBODY_TABLES
@@ -232,21 +232,21 @@ def tables_for(selection: Selection, by: str) -> Mapping[str, Unit]:
 SUMMED_AMOUNTS: Final = ", ".join(f"sum({sql})" for sql in _AMOUNTS.values())
 _LATENCIES: Final = ", ".join(f"sum(f.{name})" for name in (*DURATIONS, *FIRST_EVENTS))
 SUMMED: Final = f"{SUMMED_AMOUNTS}, {_LATENCIES}"
-"""SQL expressions for the sums in a row, from which `amounts_of` makes an `Amounts`."""
+"""SQL expressions for all sums of a query. `amounts_of` converts their values to `Amounts`."""
 _NO_COUNTS: Final = (0,) * len(DURATIONS)
 _SIZE: Final = len(_AMOUNTS) + len(DURATIONS) + len(FIRST_EVENTS)
 
 
 def added(rows: Sequence[Sequence[int]]) -> Sequence[int]:
-    """Return the sum of each column of `rows`. If there are no rows, return a zero for each column of `SUMMED`.
+    """Return the sum of each column of `rows`. The columns are those of `SUMMED`; the last ones may be missing.
 
-    The columns of `rows` are those of `SUMMED`, or only the first columns of `SUMMED`.
+    If there are no rows, return a zero for each column of `SUMMED`.
     """
     return [sum(column) for column in zip(*rows, strict=True)] if rows else [0] * _SIZE
 
 
 def amounts_of(sums: Sequence[int]) -> Amounts:
-    """Return the sums in a row, as `Amounts`. The row has the columns `SUMMED`, but the columns of the latencies may be
+    """Return the values of `SUMMED` as `Amounts`. The values for the latencies, which are the last ones, may be
     missing.
     """
     named = dict(zip(_AMOUNTS, sums, strict=False))
@@ -278,13 +278,11 @@ def summaries(connection: Connection, selection: Selection, buckets: Sequence[Sp
 
 
 def people(connection: Connection, selection: Selection, buckets: Sequence[Span]) -> list[set[str]]:
-    """Return a set for each time bucket: the logins of the callers with calls in this bucket. Callers without a login
-    are left out.
+    """Return, for each time bucket, the logins of the callers with calls in this bucket. Callers without a login are
+    left out.
 
-    A month in the reader's time zone differs from a month in UTC by some hours at each end. For such a bucket, the
-    numbers of calls are computed from the month in UTC: calls in the missing hours are added, and calls in the extra
-    hours are subtracted. The set has the logins with more than 0 calls. For any other bucket, it is faster to read all
-    rows that lie within it.
+    If a bucket is nearly a month in UTC, the calls of each login are counted by adding and subtracting stored sums
+    (`pieces.shares`). For other buckets, it is faster to read only rows within the bucket.
     """
     where, values = conditions(selection)
     known = connection.execute(f"SELECT s.n, s.identity FROM series s WHERE {where}", values)  # noqa: S608 (our own)
@@ -299,7 +297,9 @@ def people(connection: Connection, selection: Selection, buckets: Sequence[Span]
 
 
 def _near_months(buckets: Sequence[Span]) -> list[int]:
-    """Return the indexes of the time buckets that differ from a month in UTC by less than a day at each end."""
+    """Return the indexes of the time buckets that are nearly a month in UTC: the difference is less than a day at each
+    end.
+    """
     parts = shares(buckets, FIGURE_TABLES)
     month, day, *_ = (
         {share.bucket for given in parts.get(table, {}).values() for share in given} for table in FIGURE_TABLES
@@ -310,10 +310,11 @@ def _near_months(buckets: Sequence[Span]) -> list[int]:
 def _called_by_count(
     connection: Connection, selection: Selection, buckets: Sequence[Span]
 ) -> Iterator[tuple[int, Iterable[int]]]:
-    """Yield pairs: the index of a time bucket, and the numbers of the series with calls in this bucket.
+    """Yield pairs: the index of a time bucket, and the row numbers of the series with calls in this bucket.
 
-    A series is all calls with the same caller, provider, model and so on (`store/sums.py`). The number of its calls in
-    a bucket is computed from stored sums, some of which are added and some subtracted (`pieces.shares`).
+    A series is all calls with the same caller, provider, model and so on (`store/sums.py`). A series is yielded if its
+    number of calls in the bucket is above 0. This number is computed by adding and subtracting stored sums
+    (`pieces.shares`).
     """
     what = "json_array(json_group_array(f.series), json_group_array(f.calls))"
     counts: list[Counter[int]] = [Counter() for _ in buckets]
@@ -329,10 +330,10 @@ def _called_by_count(
 def _called_within(
     connection: Connection, selection: Selection, buckets: Sequence[Span]
 ) -> Iterator[tuple[int, Iterable[int]]]:
-    """Yield pairs: the index of a time bucket, and the numbers of the series with calls in a part of this bucket.
+    """Yield pairs: the index of a time bucket, and the row numbers of some series with calls in this bucket.
 
-    There is one pair for each part of a bucket. A series is all calls with the same caller, provider, model and so on
-    (`store/sums.py`).
+    A series is all calls with the same caller, provider, model and so on (`store/sums.py`). A bucket is read in several
+    pieces, and there is one pair for each piece. So the caller must merge the pairs of a bucket.
     """
     for table, parts in parts_within(buckets, FIGURE_TABLES).items():
         for bucket, series in lists_of(connection, selection, table, parts, "json_group_array(DISTINCT f.series)"):
@@ -342,11 +343,10 @@ def _called_within(
 def lists_of(
     connection: Connection, selection: Selection, table: str, parts: Sequence[Piece], what: str
 ) -> Iterator[tuple[int, Any]]:
-    """Yield a pair for each piece: the index of the piece's time bucket, and a JSON list.
+    """Yield a pair for each piece of a time bucket: the index of the bucket, and a JSON list.
 
-    `what` is an SQL expression that aggregates rows to a JSON list. It gets the table's rows that lie in the piece and
-    count selected calls. The database makes one list for each piece, because returning many short rows would take
-    longer.
+    The list is the value of `what`, an SQL aggregate over the rows of `table` in the piece. Only rows of selected calls
+    are used. One list for each piece is faster than many short rows.
     """
     where, values = conditions(selection)
     # without conditions, looking up each row's series would only take time
@@ -393,8 +393,8 @@ def _amounts(
     """Yield rows: the index of a time bucket, the value of a dimension, the amount of a measure, the number of calls
     with an unknown cost, and the number of calls.
 
-    Several rows may have the same bucket and the same value of the dimension, and the numbers in a row may be negative.
-    The caller must add these rows.
+    The caller must add the rows with the same bucket and the same value. Some rows are negative, because they are
+    subtracted (`grouped`).
     """
     what = f"sum({MEASURES[measure]}), sum(f.cost_unknown_calls), sum(f.calls)"
     return cast("Iterator[tuple[int, Any, int, int, int]]", grouped(connection, selection, buckets, what, COLUMNS[by]))

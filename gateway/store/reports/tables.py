@@ -48,11 +48,10 @@ def table_rows(connection: Connection, selection: Selection, by: Dimension, *, l
 
 
 def _quarters(connection: Connection, selection: Selection, by: str, names: AbstractSet[str]) -> Mapping[str, int]:
-    """Return, for each of `names`, the start of the quarter hour of its last call, as Unix time in milliseconds.
+    """Return the start of the quarter hour of the last call for each of `names`, as Unix time in milliseconds.
 
-    The names are values of the column `by`. Names without calls are left out. For each name, the last month with a call
-    is found first, then the last day of this month with a call, and so on down to the quarter hour. All names are
-    looked up together.
+    The names are values of the column `by`. Names without calls are left out. The search goes from longer to shorter
+    units of time: it finds the last month with a call, then the last day of this month with a call, and so on.
     """
     where, values = conditions(selection)
     known = connection.execute(f"SELECT s.n, {by} FROM series s WHERE {where}", values)  # noqa: S608 (our own names)
@@ -76,8 +75,9 @@ def _quarters(connection: Connection, selection: Selection, by: str, names: Abst
 
 
 def _units(since: int, until: int, unit: Unit) -> list[Range]:
-    """Return the units of time (such as days) from `since` to `until`, the newest first. `since` and `until` are Unix
-    times in milliseconds at which units begin.
+    """Return the units of time (such as days) from `since` to `until` as ranges, the newest first.
+
+    `since` and `until` are the beginnings of units, as Unix times in milliseconds.
     """
     bounds = [since]
     while bounds[-1] < until:
@@ -93,11 +93,11 @@ def _last_units(
     named: Mapping[int, str],
     names: AbstractSet[str],
 ) -> dict[str, int]:
-    """Return, for each of `names`, the start of the last unit of time (such as a day) with a call. Names without a call
-    are left out. A name is a value of a dimension, such as a model.
+    """Return the time of the last row in `table` for each of `names`, such as the start of the last day with a call.
+    Names without a row are left out.
 
-    Only rows of `table` within `ranges` are searched. `ranges` must be sorted, the newest first. `named` has the name
-    for the row number of each series.
+    A name is a value of a dimension, such as a model. Only rows within `ranges` are searched. `ranges` must be sorted,
+    the newest first. `named` maps the row numbers of series to names.
     """
     wanted = {number: name for number, name in named.items() if name in names}
     if not wanted:

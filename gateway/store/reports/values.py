@@ -15,7 +15,7 @@ from gateway.store.totals import Totals
 
 Dimension = Literal["model", "user", "provider", "agent", "api", "status", "outcome"]
 DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
-"""Names by which calls are grouped. `api` is the compatibility flag (API format) of the client's route."""
+"""The properties by which calls can be grouped. `api` is the compatibility flag (API format) of the client's route."""
 Measure = Literal["cost", "tokens", "calls", "errors", "saved"]
 MEASURES: Final[tuple[Measure, ...]] = get_args(Measure)
 """The amounts that a chart can show, such as the cost."""
@@ -62,11 +62,14 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     p95: float | None
     """95th percentile in milliseconds. It is None if there are no calls."""
     counts: tuple[int, ...]
-    """Number of calls in each bucket of `histogram.BOUNDS`. One more number, at the end, counts longer calls."""
+    """Number of calls in each bucket of the histogram. The upper bounds are `histogram.BOUNDS`. The last number counts
+    the calls above the highest bound."""
 
 
 class Figures(Totals, frozen=True, kw_only=True):
-    """Sums over calls. Refused and cancelled calls are counted separately, and also in the field `failed`."""
+    """Sums over calls. The field `failed` includes the refused and the cancelled calls, which also have fields of their
+    own.
+    """
 
     refused: int
     """Number of calls that the gateway refused."""
@@ -103,9 +106,7 @@ class Figures(Totals, frozen=True, kw_only=True):
         return self.usage.cache_read / given if given else None
 
     def amount(self, measure: Measure) -> int:
-        """Return the sum that a measure names, such as the number of tokens. For the cost, it is the total of all known
-        costs.
-        """
+        """Return the value of a measure, such as the number of tokens. The cost is the total of all known costs."""
         amounts = {
             "cost": self.known_cost,
             "tokens": self.tokens,
@@ -149,7 +150,7 @@ class Stack(msgspec.Struct, frozen=True):
 
     amounts: Mapping[str, tuple[int, ...]]
     unknown_cost: tuple[int, ...]
-    """Number of calls with an unknown cost in each time bucket."""
+    """Number of calls in each time bucket whose cost is unknown."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,7 +165,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 OTHERS: Final = "\x00others"
-"""Name of the line for all values without a line of their own. No client can choose this name."""
+"""Name of the line of a chart that stands for all values without a line of their own. No client can choose this name.
+"""
 
 
 class Chart(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,7 +179,7 @@ class Chart(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[Line, ...]
     """Lines in descending order of their totals. The line `OTHERS`, if there is one, is last."""
     unknown_cost: tuple[int, ...]
-    """Number of calls with an unknown cost in each time bucket."""
+    """Number of calls in each time bucket whose cost is unknown."""
     before: tuple[int, ...] | None
     """Total amounts in each time bucket of the preceding range. The value is None if no comparison is requested."""
 
@@ -200,7 +202,7 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True):
     amount: int
     """The amount, such as the total of all known costs in nanodollars."""
     unknown_cost: int
-    """Number of calls with an unknown cost."""
+    """Number of calls whose cost is unknown."""
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,7 +216,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Errors with one code at one provider. The provider "" stands for the gateway itself."""
+    """The errors of one provider that have the same code. The provider "" stands for the gateway itself."""
 
     code: str
     provider: str
@@ -264,8 +266,8 @@ class ModelHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRow:
-    """A model at a provider: sums over the selected calls, and the model's health. The selection does not affect the
-    health.
+    """A model at a provider: sums over the selected calls, and the model's health. The health is the same for every
+    selection.
     """
 
     provider: str
@@ -311,4 +313,4 @@ class ToolRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Names = Mapping[Dimension, tuple[str, ...]]
-"""The values that occur in calls, sorted, for each dimension."""
+"""The values that calls have in each dimension, sorted. For example, the dimension `model` has the names of models."""

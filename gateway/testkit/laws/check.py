@@ -55,7 +55,9 @@ class Report:
 
 
 def check(name: str, registry: Registry) -> Report:
-    """Return the results of the laws of a plugin. Raises `NotChecked` if there is no such plugin, or no samples."""
+    """Return the results of the laws of a plugin. Raises `NotChecked` if no plugin has this name, or if it has no
+    samples.
+    """
     if name in registry.flags:
         subject = flag_subject(registry.flags[name])
         return Report(name, "flag", list(results(FLAG_LAWS, subject)))
@@ -97,9 +99,9 @@ def flag_subject(flag: Plugin) -> FlagSubject:
 
 
 def filter_subject(loaded: LoadedFilter, registry: Registry) -> FilterSubject:
-    """Return a filter with the samples of its function `samples`, or with its default settings.
+    """Return a filter with its samples: those of its function `samples`, or else its default settings.
 
-    Raises `NotChecked` if the filter has neither.
+    Raises `NotChecked` if there are no samples and the settings have no defaults.
     """
     home = loaded.hooks["filter.open"].home
     samples = sampled(loaded.name, home, loaded.samples, loaded.settings, FilterSample)
@@ -115,9 +117,9 @@ def filter_subject(loaded: LoadedFilter, registry: Registry) -> FilterSubject:
 def translator_subject(
     translator: LoadedTranslator, client: str, upstream: str, registry: Registry
 ) -> TranslatorSubject:
-    """Return a translator with its samples, and with a plugin for each of its two API formats, `client` and `upstream`.
+    """Return a translator with its samples, and with one plugin for each of its two dialects, `client` and `upstream`.
 
-    Raises `NotChecked` if there are no samples, or if one of the API formats has no plugin.
+    Raises `NotChecked` if there are no samples, or if no plugin has one of the dialects.
     """
     receiving = [flag for flag in registry.flags.values() if client in flag.dialects and flag.routes]
     sending = [flag for flag in registry.flags.values() if upstream in flag.dialects]
@@ -137,10 +139,10 @@ def own_samples(plugin: str, home: str, function: Callable[[], Any]) -> list[Sam
 
 
 def sampled(plugin: str, home: str, function: Callable[[], Any], *kinds: type) -> list[Any]:
-    """Return the list that a plugin's function `samples` returns.
+    """Return the samples of a plugin. `function` is the plugin's function `samples`.
 
-    `function` is this function, and `home` is the top-level package of the plugin (`Hook.home`). Raises `NotChecked` if
-    the function fails, or if its result is no list of objects of the types `kinds`.
+    `home` is the top-level package of the plugin (`Hook.home`). Raises `NotChecked` if the function fails, or if it
+    returns anything but a sequence of objects of the types `kinds`.
     """
     try:
         samples = Hook(plugin, "samples", home, function).call()

@@ -8,10 +8,10 @@ from typing import Final
 CHUNK_SIZES: Final = (1, 2, 3, 7, 64)
 """Sizes of chunks in bytes. With the size 1, a stream is cut between all bytes."""
 MAX_WORK: Final = 2_000_000
-"""Maximum number of bytes that a law (rule for plugins) decodes for one stream. A decoder in Python needs about a
-second for this."""
+"""Maximum number of bytes that a law (rule for plugins) decodes to test one stream with many different cuts. Decoding
+them takes about a second in Python."""
 _CONTEXT: Final = 20
-"""Number of bytes that a report shows on each side of a border between two chunks."""
+"""Number of bytes that `shown_borders` shows before and after each border between two chunks."""
 
 
 def chunkings(data: bytes) -> Iterator[list[bytes]]:
@@ -27,11 +27,12 @@ def divided(data: bytes, borders: Sequence[int]) -> list[bytes]:
 
 
 def fewest_borders(data: bytes, borders: Sequence[int], fails: Callable[[list[bytes]], bool]) -> list[int]:
-    """Return a minimal subset of `borders` that still makes the law fail (Zeller's delta debugging).
+    """Return as few of `borders` as possible with which the law still fails (Zeller's delta debugging).
 
-    Borders are the offsets at which the data is divided into chunks. `fails` runs the law on a list of chunks, and
-    returns True if the law fails. The law must fail if all `borders` are used. Halves of the borders are removed first,
-    and single borders last.
+    Borders are the offsets at which `data` is divided into chunks. `fails` returns whether the law fails for a list of
+    chunks. It must return True for the chunks of all `borders`.
+
+    The search first leaves out half of the borders at once, then fewer, and at last single borders.
     """
     kept, size = list(borders), len(borders) // 2
     while size:
@@ -53,7 +54,7 @@ def shown_borders(data: bytes, borders: Sequence[int]) -> str:
 
 
 def cuts(data: bytes, end: int) -> range:
-    """Return the positions at which a law (rule for plugins) cuts the stream `data`: evenly spread, and below `end`.
+    """Return the positions at which a law (rule for plugins) cuts the stream `data`, evenly spread from 0 to `end`.
 
     `MAX_WORK` limits the number of positions.
     """

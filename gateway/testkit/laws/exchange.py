@@ -1,4 +1,7 @@
-"""Calls the hooks of an API format's plugin with a sample (a request and the replies to it), without a network."""
+"""Calls the hooks of a compatibility flag (plugin of an API format) with one of its samples, without a network.
+
+A sample is a request and the provider's replies to it.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +37,12 @@ from gateway.testkit.laws.law import Untried
 
 HEAD: Final = Head(200, {"content-type": "application/json"})
 CHECKED_MODEL: Final = "irisgate-checked-model"
-"""The name of the model in the requests that plugins build for the laws (rules for plugins).
+"""The name of the model in the requests that plugins build during a check by laws (rules for plugins).
 
-No sample contains this name."""
+No sample contains this name.
+"""
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
-"""A placeholder in a route's path, such as `{model:.+}`."""
+"""Pattern for a placeholder in a route's path, such as `{model:.+}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +107,9 @@ class Exchange:
 
 
 def options_of(flag: Plugin, sample: Sample) -> Settings:
-    """Return the plugin's options for a sample: the sample's own options, or else the defaults.
+    """Return the options with which a sample is tested: its own options, or else the plugin's default options.
 
-    Raises `Untried` if the sample has no options and the plugin's options have no defaults.
+    Raises `Untried` if the sample has no options and the plugin's class `Options` has a field without a default.
     """
     if sample.options is not None:
         return sample.options
@@ -122,7 +126,7 @@ def ignored(path: str) -> None:
 def stepped(flag: Plugin, request: ClientRequest, target: Target, drop: Drop) -> ClientRequest:
     """Run the plugin's hook `steps` on a request, and return the changed request.
 
-    Raises `Untried` if `steps` yields a request or a download, because laws have no network. Also raises `Untried` if
+    Laws have no network. So `Untried` is raised if `steps` yields a request or a download. `Untried` is also raised if
     `steps` returns a reply.
     """
     steps = flag.steps(request, target, drop)
@@ -143,7 +147,7 @@ def stepped(flag: Plugin, request: ClientRequest, target: Target, drop: Drop) ->
 
 
 def http_request(flag: Plugin, sample: Sample, body: bytes) -> HttpRequest:
-    """Return a client's request with this body on the sample's path. Raises `Untried` if no route matches the path."""
+    """Return a client's request with this body to the sample's path. Raises `Untried` if no route has this path."""
     path, _, query = sample.path.partition("?")
     routes = [route for route in flag.routes if route.operation == GENERATE] or list(flag.routes)
     if not path:

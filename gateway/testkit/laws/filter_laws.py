@@ -29,14 +29,14 @@ SERVICE_NEEDED: Final = "the plugin sends requests of its own; try it in a test 
 
 @dataclass(frozen=True, slots=True)
 class FilterSubject:
-    """A filter with its samples, and the plugins of the API formats in which it is tried."""
+    """A filter with its samples, and the plugins of the API formats with which the filter is tested."""
 
     loaded: LoadedFilter
     samples: Sequence[FilterSample]
     flags: Sequence[Plugin]
 
     def opened(self) -> Iterator[tuple[Settings, ClientRequest, Plugin]]:
-        """Yield (settings, request, plugin) for each combination of sample settings and API format.
+        """Yield (settings, request, plugin) for each combination of a sample's settings and an API format.
 
         Formats without known samples are left out.
         """
@@ -48,7 +48,7 @@ class FilterSubject:
     async def run(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """Call `function` with `args` as the filter's hook `name`, and return its result.
 
-        Raises `Exempt` if the function needs a network for an HTTP request of its own.
+        Raises `Exempt` if the function fails because there is no network for its own HTTP requests.
         """
         try:
             return await self.loaded.hooks[f"filter.{name}"].settled(function, *args, seconds=SECONDS)
@@ -77,7 +77,7 @@ def _view(request: ClientRequest) -> CallView:
 
 
 def _done(work: Callable[[FilterSubject], Coroutine[Any, Any, None]]) -> Callable[[FilterSubject], None]:
-    """Return a function that runs the coroutine function `work` to its end, for use as a law (rule for plugins)."""
+    """Return a law (rule for plugins) that runs the coroutine function `work` to its end."""
     return lambda subject: asyncio.run(work(subject))
 
 
@@ -87,10 +87,10 @@ async def _calls_are_opened(subject: FilterSubject) -> None:
 
 
 async def _objects(subject: FilterSubject) -> AsyncIterator[tuple[Any, ClientRequest, Plugin]]:
-    """Open the filter for each request of `subject.opened`. Yield the opened filter, the request and the request's
-    plugin.
+    """Open the filter for each request of `subject.opened`. Yield the object that `open` returns, the request and the
+    request's plugin.
 
-    Requests that `open` refuses or answers with None are left out.
+    A request is left out if `open` refuses it or returns None.
     """
     for settings, request, flag in subject.opened():
         try:
@@ -124,7 +124,7 @@ async def _records_are_taken(subject: FilterSubject) -> None:
 
 
 async def _text_of(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str]) -> str:
-    """Return the text that a client gets through the filter if the provider sends a text in these pieces.
+    """Return the text that a client gets if the provider sends a text in these pieces, and the filter changes them.
 
     Return `BLOCKED_OUTCOME` if the filter refuses the call. `kind` is the kind of text, such as `text` or `arguments`
     (`Place.kind`).
@@ -146,7 +146,9 @@ async def _text_of(subject: FilterSubject, settings: Settings, kind: str, pieces
 
 
 def _texts(sample: FilterSample) -> Iterator[str]:
-    """Yield common texts and the sample's texts. For each string in the sample's settings, yield sentences with it."""
+    """Yield texts to test a filter with: common texts, the sample's texts, and sentences with each string in the
+    sample's settings.
+    """
     yield from TEXTS
     yield from sample.texts
     for word in _words(sample.settings.model_dump(mode="python")):
@@ -184,9 +186,9 @@ async def _pieces_of_any_size(subject: FilterSubject) -> None:
 
 
 async def _is_changed_alike(subject: FilterSubject, settings: Settings, kind: str, text: str) -> bool:
-    """Return whether the filter changes `text`, if it gets this text in one piece.
+    """Return whether the filter changes `text`.
 
-    Raises `Broken` if the filter's result is different when it gets the same text in several pieces.
+    Raises `Broken` if the filter's result for the whole text differs from its result for the text in pieces.
     """
     given = json.dumps({"note": text}, ensure_ascii=False) if kind == "arguments" else text
     expected = await _text_of(subject, settings, kind, [given])
@@ -201,7 +203,9 @@ async def _reads_text(subject: FilterSubject) -> bool:
 async def _require_same_in_pieces(
     subject: FilterSubject, settings: Settings, kind: str, text: str, expected: str
 ) -> None:
-    """Raise `Broken` if the filter does not turn the text into `expected`, however the text is divided into pieces."""
+    """Divide the text into pieces of several sizes. Raise `Broken` if the filter turns the pieces into anything but
+    `expected`.
+    """
     for size in CHUNK_SIZES:
         pieces = [text[at : at + size] for at in range(0, len(text), size)] or [""]
         got = await _text_of(subject, settings, kind, pieces)
@@ -210,9 +214,10 @@ async def _require_same_in_pieces(
 
 
 async def _report(subject: FilterSubject, settings: Settings, kind: str, pieces: Sequence[str], expected: str) -> None:
-    """Raise `Broken` with the pieces as an example, because the filter's result is not `expected`.
+    """Raise `Broken` with the pieces as an example of a wrong result.
 
-    To get a short example, neighbouring pieces are joined if the result still differs from `expected`.
+    The example is made shorter first: neighbouring pieces are joined as long as the filter's result still differs from
+    `expected`.
     """
     at = 0
     while at + 1 < len(pieces):

@@ -35,7 +35,8 @@ ODD_LISTS: Final = tuple(
     % ((entries,) * 4)
     for entries in _ENTRIES
 )
-"""Replies to requests for a list of models. Some entries are wrong, and each reply says that a next page exists."""
+"""Replies to requests for a list of models. Some of their entries are wrong. Each reply says that there is a next page,
+so the list never ends."""
 MAX_PAGES: Final = 10
 """Maximum number of pages of a model list that a law reads."""
 FLIPS: Final = 300
@@ -129,7 +130,8 @@ def streams_do_not_mix(subject: FlagSubject) -> None:
 
 
 def _decoded_together(exchange: Exchange, chunks: Sequence[bytes]) -> tuple[list[Event], list[Event]]:
-    """Decode a stream with two decoders. Each chunk goes to both before the next chunk. Return the events of both.
+    """Decode a stream with two decoders that take turns: each chunk goes to both before the next chunk. Return the
+    events of both.
 
     Raises `UpstreamFailed` if the stream has an error or ends too early.
     """
@@ -333,9 +335,7 @@ def odd_lists_of_models_are_read_or_bad(subject: FlagSubject) -> None:
 
 
 def _search(subject: FlagSubject, host: str, body: bytes) -> None:
-    """Run the plugin's search for models. The reply to every request is `body`. The search ends after `MAX_PAGES`
-    requests.
-    """
+    """Run the plugin's search for models with `body` as the reply to every request. Stop after `MAX_PAGES` requests."""
     search = subject.flag.discover_models(host)
     if search is None:
         return

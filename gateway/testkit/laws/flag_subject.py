@@ -1,4 +1,4 @@
-"""A compatibility flag (the plugin of one API format) with the samples for its laws."""
+"""A compatibility flag (the plugin of one API format), with the samples that are used to test it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class FlagSubject:
     caps: Caps
 
     def exchanges(self, has: Callable[[Sample], bytes], what: str) -> Iterator[Exchange]:
-        """Yield an exchange for each sample that has a certain part, such as a stream. Raises `Untried` if no sample
-        has it.
+        """Yield an exchange for each sample that has a certain part, such as a stream.
 
-        `has` gets a sample and returns this part, or b"" if the part is missing. `what` names the part in the error.
+        `has` returns this part of a sample, or b"" if the sample lacks it. If all samples lack it, `Untried` is raised,
+        with `what` as the name of the part.
         """
         for sample in samples_with(self.samples, has, what):
             yield Exchange(self.flag, sample, self.caps)

@@ -16,8 +16,8 @@ from gateway.testkit.render.dialects import is_rendered, rendered
 from gateway.testkit.scenarios import NAMED, Canned, Tokens, Tool
 
 CLAUDE: Final[Caps] = capabilities("us.anthropic.claude-haiku-4-5-20251001-v1:0")
-"""The capabilities of the model in the samples that `known_samples` returns. Some plugins choose the dialect by the
-model.
+"""The capabilities of the model in the samples that `known_samples` returns. It is a Claude model. Some plugins choose
+their dialect by the model.
 """
 _NAMES: Final = ("thinking", "redacted", "unicode")
 REPLIES: Final[Mapping[str, Canned]] = {
@@ -34,16 +34,16 @@ _REQUESTS: Final[Mapping[str, dict[str, Any]]] = {
     "openai_responses": {"model": "m", "input": "hello"},
 }
 _NEUTRAL: Final = ("/anthropic_version", "/stream_options")
-"""JSON pointers of fields in the sample requests that exist in one dialect only. A translator may leave them out
-without a report.
+"""JSON pointers of request fields that only one dialect has. In the known samples, a translator may leave them out
+without calling `drop`.
 """
 
 
 def known_samples(client: str, provider: Plugin) -> list[Sample]:
-    """Return samples with requests in the dialect `client`, or [] if the client's or the provider's dialect is unknown.
+    """Return samples for a translator from the dialect `client` to a dialect of the plugin `provider`.
 
-    The replies are in the dialect that the plugin `provider` chooses for a Claude model. The encoder of this plugin
-    writes the streamed replies.
+    The plugin chooses its dialect for a Claude model, and its encoder writes the streamed replies. Return [] if one of
+    the two dialects is unknown.
     """
     upstream = provider.dialect_for(CLAUDE)
     if client not in _REQUESTS or not is_rendered(upstream):

@@ -13,7 +13,7 @@ from gateway.contract.sse_api import NO_EVENTS
 S = TypeVar("S")
 
 SHOWN: Final = 160
-"""Maximum number of characters of an input or a value in a report."""
+"""Maximum number of characters that a report shows of an input or a value."""
 NO_LAST_EVENT: Final = (
     "no event was the last one, after which `done` of the decoder is true; the default `decoder` waits for [DONE]"
 )
@@ -35,8 +35,7 @@ class Untried(Exception):
 
 
 class Exempt(Exception):
-    """The exception for a law that does not concern the plugin, or that could be tested only with a network. The
-    message says why.
+    """The exception for a law that does not concern the plugin, or that needs a network. The message says why.
 
     A law that raises this exception counts as fulfilled.
     """
@@ -68,8 +67,8 @@ class Result:
 def results(laws: Iterable[Law[S]], subject: S) -> Iterator[Result]:
     """Yield the result of each law.
 
-    If several laws fail for the same reason, only the first result has this reason. The other results name the first
-    law instead.
+    If several laws fail for the same reason, only the first result has this reason. The results of the other laws name
+    the first one as the cause.
     """
     first_rules: dict[str, str] = {}
     for law in laws:
@@ -109,9 +108,10 @@ def reason_of(error: GatewayError) -> str:
 
 
 def samples_with(samples: Iterable[Sample], has: Callable[[Sample], bytes], what: str) -> list[Sample]:
-    """Return the samples that have a certain part, such as a stream. Raises `Untried` if no sample has it.
+    """Return the samples that have a certain part, such as a stream.
 
-    `has` gets a sample and returns this part, or b"" if the part is missing. `what` names the part in the error.
+    `has` returns this part of a sample, or b"" if the sample lacks it. If all samples lack it, `Untried` is raised,
+    with `what` as the name of the part.
     """
     chosen = [sample for sample in samples if has(sample)]
     if not chosen:

@@ -1,5 +1,6 @@
-"""Makes damaged forms of JSON values and of bytes, in a fixed order, for the laws (rules) of plugins. The most common
-kinds of damage come first.
+"""Damages JSON values and bytes, so that laws (rules for plugins) can test plugins with them.
+
+The order is fixed. The most common kinds of damage come first.
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ from gateway.contract import lenient_json
 from gateway.contract.flag import Event
 
 MAX_MUTATIONS: Final = 500
-"""Maximum number of damaged forms of one JSON value. For a stream, this number is divided among the events, but the
-maximum for one event is at least ten.
+"""Maximum number of damaged forms of one JSON value. For a stream, the maximum for one event is this number divided by
+the number of events, but at least ten.
 """
 ODD: Final[tuple[Any, ...]] = (None, True, 0, -1, 1.5, 2**70, "", "x", "\ud800", [], [None], {}, {"x": None})
-"""Values that replace a JSON value, or a part of it, to damage it. They have all JSON types, and some are at the limits
-of a type.
-"""
+"""Values that damage a JSON value by replacing it or a part of it. They have all JSON types, and some are extreme."""
 HOSTILE_BODIES: Final = (
     b"", b"{", b"{}", b"[]", b"null", b"7", b'"text"', b"<html>", b"\xff\xfe", b'{"a":1}{"b":2}', b"[[[[[[[[",
     b'{"a":NaN}',
@@ -73,8 +72,8 @@ def replaced(value: Any, at: Pointer, new: Any) -> Any:
 def damaged(value: Any, many: int = MAX_MUTATIONS) -> Iterator[tuple[str, Any]]:
     """Yield damaged forms of a JSON value, each with a description.
 
-    A damaged form is one of the values `ODD`, or a copy of the value in which one key is missing or has one of the
-    values `ODD`. At most `many` forms are yielded, evenly spread over all forms.
+    In a damaged form, a value of `ODD` replaces the whole value or a value inside it, or a key or item is missing. At
+    most `many` forms are yielded, evenly spread over all forms.
     """
     total = len(ODD) + (len(ODD) + 1) * sum(1 for _ in pointers(value))
     yield from islice(_damaged(value), 0, None, -(-total // many))
@@ -98,7 +97,7 @@ def damaged_events(events: Sequence[Event]) -> Iterator[tuple[str, list[Event]]]
 
 
 def damaged_bodies(body: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield hostile bodies, and damaged forms of a JSON body, each with a description."""
+    """Yield bodies with their descriptions: hostile bodies, and damaged forms of a JSON body."""
     yield from ((f"body {hostile!r}", hostile) for hostile in HOSTILE_BODIES)
     for damage, value in damaged(lenient_json.loads(body)):
         yield damage, json.dumps(value).encode()
@@ -112,7 +111,7 @@ def _damaged(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def matches(pointer: Pointer, patterns: Iterable[str]) -> bool:
-    """Return whether one of the patterns matches `pointer` or a value that contains the value at `pointer`.
+    """Return whether a pattern matches the path `pointer`, or matches the beginning of this path.
 
     A pattern is a JSON pointer in which `*` stands for any key or index.
     """

@@ -56,9 +56,9 @@ def a_stream_has_the_texts_of_the_whole(subject: FlagSubject) -> None:
 
 
 def places_do_not_depend_on_the_text(subject: FlagSubject) -> None:
-    """Check that `places` returns the same places for an event when one of the event's texts is changed.
+    """Check that `places` returns the same tuple for two events that differ only in one text.
 
-    Only events for which `places` returns a tuple are checked.
+    An event for which `places` returns no tuple is not checked.
     """
     for exchange in subject.streams():
         for event in exchange.decoded([exchange.sample.stream]):
@@ -83,10 +83,10 @@ def _whole(exchange: Exchange) -> Event:
 
 
 def _texts(exchange: Exchange, events: Iterable[Event]) -> dict[tuple[Any, ...], str]:
-    """Return the texts of a reply. The keys are the kind and the block of each text.
+    """Return the texts of a reply. The texts of one kind and block are joined. Their key is the kind and the block.
 
-    Texts that repeat the texts of earlier events are left out.
-    In an unstreamed reply, each text counts as a block of its own. Raises `Exempt` if the plugin has no `places`.
+    In an unstreamed reply, each text is a block of its own. Texts that repeat earlier texts are left out. Raises
+    `Exempt` if the plugin has no `places`.
     """
     texts: dict[tuple[Any, ...], str] = {}
     for event in events:
@@ -109,7 +109,7 @@ def _placed(exchange: Exchange, event: Event) -> Iterator[tuple[Place, str]]:
 
 
 def _by_kind(texts: Mapping[tuple[Any, ...], str]) -> dict[str, Any]:
-    """Return a dict from each kind to its texts, joined. Tool arguments become a list of JSON values instead.
+    """Return the joined texts of each kind. For tool arguments, return a list of their JSON values instead.
 
     Empty arguments are left out, because some streams have no event for them.
     """

@@ -14,7 +14,8 @@ from gateway.testkit.laws.law import Broken, require, shown
 
 
 def can_be_written(settings: Settings, name: str) -> None:
-    """Check that a configuration can have these settings. Written as JSON and read again, they must stay equal.
+    """Check that a configuration can have these settings. The settings are written as JSON and read again, and must
+    stay equal.
 
     For example, a strict field of type `tuple` refuses a JSON list, so no configuration could set the field.
     """
@@ -36,7 +37,7 @@ def can_be_written(settings: Settings, name: str) -> None:
 
 
 def reach_worker_processes(settings: Settings, name: str) -> None:
-    """Check that hooks get the same values in a worker process, which receives them by pickle."""
+    """Check that the settings stay equal when they are pickled: hooks in worker processes get them by pickle."""
     try:
         again = pickle.loads(pickle.dumps(settings))  # noqa: S301 (written by this function)
     except (pickle.PickleError, AttributeError, TypeError, ValueError) as error:

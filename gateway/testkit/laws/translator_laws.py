@@ -26,7 +26,7 @@ from gateway.testkit.laws.mutations import damaged_bodies, damaged_events, match
 
 @dataclass(frozen=True, slots=True)
 class TranslatorSubject:
-    """A translator with its samples, and a plugin for each of its two API formats."""
+    """A translator with its samples, and with the plugins of the client's and the provider's API format."""
 
     translator: LoadedTranslator
     client: Plugin
@@ -37,9 +37,10 @@ class TranslatorSubject:
     caps: Caps
 
     def calls(self, has: Callable[[Sample], bytes], what: str) -> Iterator[TranslatedCall]:
-        """Yield a call for each sample that has a certain part, such as a stream. Raises `Untried` if no sample has it.
+        """Yield a call for each sample that has a certain part, such as a stream.
 
-        `has` gets a sample and returns this part, or b"" if the part is missing. `what` names the part in the error.
+        `has` returns this part of a sample, or b"" if the sample lacks it. If all samples lack it, `Untried` is raised,
+        with `what` as the name of the part.
         """
         for sample in samples_with(self.samples, has, what):
             yield TranslatedCall(self, sample)
@@ -56,9 +57,7 @@ class TranslatorSubject:
 
 @dataclass(frozen=True, slots=True)
 class TranslatedCall:
-    """A sample (a client's request, and the provider's replies to it) with methods that translate the request and the
-    replies.
-    """
+    """A sample of a translator, with methods that translate its request and its replies."""
 
     subject: TranslatorSubject
     sample: Sample
@@ -78,9 +77,10 @@ class TranslatedCall:
         return Exchange(self.subject.client, self.sample, self.subject.caps)
 
     def open(self, *, stream: bool, body: bytes | None = None, drop: Drop = ignored) -> Translation:
-        """Return the translation of the request, or of a request with another body.
+        """Return the translation of the sample's request. If `body` is not None, the request has this body instead of
+        its own.
 
-        Raises `Refused` if the request is refused.
+        Raises `Refused` if the request is refused. `drop` gets the path of each field that is left out.
         """
         request = self.client.request(stream=stream, body=body)
         request = stepped(self.subject.client, request, self.target, drop)
@@ -196,15 +196,14 @@ def _value(event: Event) -> Any:
 
 
 _CLOCK: Final = re.compile(r"created|latency|duration|elapsed|(^|_)(at|ms|time)$|[a-z](At|Ms|Time)$")
-"""Pattern for keys whose values are times. `is_same` does not compare such numbers, because times differ between runs.
-"""
+"""Pattern for keys whose values are times. `is_same` accepts any number as the value of such a key."""
 
 
 def is_same(expected: Any, again: Any, got: Any, name: str = "") -> bool:
-    """Return whether `got` equals `expected`, except for values that differ between runs.
+    """Return whether `got` equals `expected`, apart from values that differ in every run, such as ids and times.
 
-    `expected` and `again` are the results of two equal runs. If a value differs between these runs, such as an id,
-    `got` may have any value of the same type. A time may be any time. `name` is the key of the compared value.
+    `again` is the result of a second run like that of `expected`. Where these two differ, `got` may have any value of
+    the same type. `name` is the key of the compared value. If it is the key of a time, any two numbers count as equal.
     """
     if isinstance(expected, dict) and isinstance(again, dict) and isinstance(got, dict):
         same_keys = expected.keys() == again.keys() == got.keys()

@@ -61,8 +61,8 @@ def usage(reply: Canned, prompt_tokens: int) -> Json:
 def blocks(reply: Canned) -> list[Json]:
     """Return the content blocks of a reply.
 
-    A text block also has the key `deltas`, and a tool call the key `silent`. Only the renderers of streams use these
-    keys. They are not sent.
+    The renderers of streams need two further keys, which are not sent: `deltas` in a text block, and `silent` in a tool
+    call.
     """
     content: list[Json] = []
     if reply.thinking:
@@ -117,6 +117,6 @@ def _block_events(block: Json) -> Iterator[Json]:
 
 
 def halves(text: str) -> tuple[str, str]:
-    """Return the first and the second half of a text. A simulated stream sends each half as one delta."""
+    """Divide a text into two halves. A simulated stream sends each half as one delta."""
     middle = len(text) // 2
     return text[:middle], text[middle:]

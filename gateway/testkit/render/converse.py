@@ -28,8 +28,9 @@ def whole(reply: Canned, prompt_tokens: int) -> Json:
 
 
 def events(reply: Canned, prompt_tokens: int) -> list[tuple[str, Json]]:
-    """Return pairs of event type and payload. The last event is `metadata`. Text and reasoning have no
-    `contentBlockStart`.
+    """Return the events of a Converse stream, each as a pair (event type, payload). The last event is `metadata`.
+
+    Only tool calls have the event `contentBlockStart`. Texts and reasoning have none.
     """
     stream: list[tuple[str, Json]] = [("messageStart", {"role": "assistant"})]
     for index, block in enumerate(_blocks(reply)):
@@ -58,7 +59,9 @@ def usage(reply: Canned, prompt_tokens: int) -> Json:
 
 
 def _blocks(reply: Canned) -> list[Json]:
-    """Return the content blocks of the Anthropic renderer, converted to Converse's form."""
+    """Return the content blocks of a reply in Converse's form. They are converted from the blocks of the Anthropic
+    renderer.
+    """
     return [_block(block) for block in render_anthropic.blocks(reply)]
 
 

@@ -11,11 +11,14 @@ from gateway.testkit.scenarios import Canned
 INPUT_TOKENS: Final = 9
 
 Rendered = tuple[list[tuple[str, Any]], dict[str, Any]]
-"""The events of a stream, each as (event type, data), and the unstreamed body."""
+"""A rendered reply: the events of its stream, each as (event type, data), and its unstreamed body."""
 
 
 def rendered(dialect: str, canned: Canned, model: str = "m") -> Rendered:
-    """Return the events and the unstreamed body of a predefined reply. Raises `KeyError` for an unknown dialect."""
+    """Return the events and the unstreamed body of a predefined reply in a dialect.
+
+    Raises `KeyError` for an unknown dialect.
+    """
     return _RENDERERS[dialect](canned, model)
 
 

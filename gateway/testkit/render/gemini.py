@@ -15,7 +15,8 @@ from gateway.testkit.scenarios import Canned
 Json = dict[str, Any]
 
 _FINISH: Final = {"max_tokens": "MAX_TOKENS"}
-"""Gemini's finish reason by the stop reason of a canned reply. All other stop reasons, even `tool_use`, are `STOP`."""
+"""Gemini's finish reason for each stop reason of a canned reply. A stop reason that is not a key here, such as
+`tool_use`, becomes `STOP`."""
 
 
 def response(reply: Canned, model: str, prompt_tokens: int) -> Json:
@@ -77,7 +78,7 @@ def _thoughts(reply: Canned) -> list[Json]:
 
 
 def _calls(reply: Canned) -> list[Json]:
-    """Return the parts with the tool calls. As in Gemini 3, only the first of parallel calls has a signature."""
+    """Return the parts with tool calls. Only the first of them has a signature, as in Gemini 3."""
     return [
         {"functionCall": _call(tool.name, tool.arguments, tool.id), **(_SIGNED if number == 0 else {})}
         for number, tool in enumerate(reply.tools)

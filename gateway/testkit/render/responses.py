@@ -54,9 +54,9 @@ def events(reply: Canned, model: str, prompt_tokens: int) -> list[Json]:
 
 
 def failure(message: str, number: int) -> list[Json]:
-    """Return the last events of a stream that fails: the error, and then the failed response.
+    """Return the last two events of a failed stream: the error, and then the failed response.
 
-    `number` is the sequence number of the first of the two events.
+    `number` is the sequence number of the first event.
     """
     error: Json = {
         "type": "error",

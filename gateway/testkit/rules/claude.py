@@ -26,12 +26,12 @@ ClaudeRule = Callable[[Body, Caps, Platform], Iterator[str]]
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _NO_SAMPLING_SINCE: Final = "2026-10-21"
 """The `anthropic_version` with which Anthropic's API refuses temperature, top_p and top_k. The anthropic SDK sends this
-version since its release 2.0.
+version since its own release 2.0.
 """
 
 
 def claude_fault(body: Any, caps: Caps, *, bedrock: bool) -> str | None:
-    """Return the first fault of a body, or None. `bedrock` is True for InvokeModel, False for api.anthropic.com."""
+    """Return the first fault of a body, or None. `bedrock` is true for InvokeModel, and false for api.anthropic.com."""
     platform = claude_members.BEDROCK if bedrock else claude_members.ANTHROPIC
     caps = rules.permitting(caps)
     return rules.first(fault for rule in _RULES for fault in rule(body, caps, platform))
@@ -45,7 +45,7 @@ def _members(body: Body, _: Caps, platform: Platform) -> Iterator[str]:
 
 
 def _version(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Yield a fault if a model on Bedrock does not accept the `anthropic_version` of the body.
+    """Yield a fault if the model on Bedrock does not accept the body's `anthropic_version`.
 
     For example, Claude 4.6 and older models refuse the version that Anthropic's SDKs 2.0 and later send.
     """

@@ -1,4 +1,5 @@
-"""Rules for message content of Anthropic's Messages: blocks, blank texts, images and documents, tool results, thinking.
+"""Rules for the content of messages in Anthropic's Messages API: blocks, blank texts, images and documents, tool
+results, thinking.
 
 The table of rules in `claude.py` contains these rules. The tables of known fields are in `claude_members.py`.
 """
@@ -23,7 +24,7 @@ class Turn(NamedTuple):
     """Consecutive messages of one role, which Anthropic treats as one turn."""
 
     number: int
-    """The index of the turn's first message."""
+    """The index of the turn's first message in `messages`."""
     role: str
     blocks: list[Block]
 
@@ -44,7 +45,10 @@ def turns(body: Body) -> list[Turn]:
 
 
 def messages(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Yield faults in the structure of messages and their blocks. Later rules need a correct structure."""
+    """Yield faults in the structure of messages and their blocks, such as missing or unknown fields.
+
+    Later rules rely on a correct structure.
+    """
     _ = caps
     if not body["messages"]:
         yield "messages: at least one message is required"
@@ -201,7 +205,7 @@ def _unanswered(number: int, missing: list[str]) -> Iterator[str]:
 
 
 def thinking(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Yield faults of the thinking blocks in a request, which come from earlier replies (RooCode#11238).
+    """Yield faults of thinking blocks, which a client sends back from earlier replies (RooCode#11238).
 
     An assistant turn with thinking must begin with thinking, unless it calls server tools. It must not end with
     thinking. If the model signs its thinking, the signature must come from the simulator.
@@ -234,9 +238,9 @@ def _signed(block: Block, at: str, caps: Caps) -> Iterator[str]:
 
 
 def _tool_loop(body: Body) -> Iterator[str]:
-    """Yield a fault if the last turn begins with tool results and the turn before does not begin with thinking.
+    """Yield a fault if the last turn begins with tool results, and the turn before it does not begin with thinking.
 
-    The rule is only for requests with a thinking budget. It does not apply with the beta for interleaved thinking.
+    This rule applies only to a request with a thinking budget and without the beta for interleaved thinking.
     """
     thinking: Mapping[str, Any] = body.get("thinking") or {}
     merged = turns(body)

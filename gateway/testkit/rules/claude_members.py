@@ -1,8 +1,9 @@
 """Tables of the fields that Anthropic's Messages API accepts on api.anthropic.com and on Bedrock.
 
-`Known.faults` checks a value against a table. Anthropic refuses unknown fields ("Extra inputs are not permitted").
-A field is also in the tables if it is not certain that Anthropic accepts it. Rules about several fields are in
+`Known.faults` checks a value against a table. Anthropic refuses unknown fields ("Extra inputs are not permitted"). If
+it is not known whether Anthropic accepts a field, the tables contain the field. Rules about several fields are in
 `claude.py`.
+
 Sources: Anthropic's API reference, LiteLLM's lists for Bedrock, and the requests of Claude Code 2.1.
 """
 
@@ -113,7 +114,7 @@ INNER: Final[Mapping[str, Known]] = {
     "output_config": Known({}, {"effort": str, "format": dict, "task_budget": dict}),
     "context_management": Known({}, {"edits": list}),
 }
-"""The known fields of objects in the body. A key is the name of the body's field that has the object as its value."""
+"""The known fields of the objects `metadata`, `output_config` and `context_management` in the body."""
 
 _BODY: Final[Mapping[str, Types]] = {
     "context_management": dict, "metadata": dict, "output_config": dict, "output_format": dict, "safeguards": _ANY,
@@ -124,18 +125,21 @@ _BODY: Final[Mapping[str, Types]] = {
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """The fields and types that one platform accepts, as far as api.anthropic.com and Bedrock differ."""
+    """The fields and types that one of two platforms accepts: api.anthropic.com or Bedrock. Only the differences are
+    here.
+    """
 
     body: Known
     cache_control: Known
     image_sources: frozenset[str]
     document_sources: frozenset[str]
     other_blocks: frozenset[str]
-    """Types of blocks whose fields are not checked. Most of them belong to server tools."""
+    """Types of blocks that are accepted without a check of their fields. Most of these blocks belong to server tools.
+    """
     typed_tools: tuple[str, ...]
-    """Prefixes of the types of Anthropic's own tools. A request has no schema for these tools."""
+    """Prefixes of the types of Anthropic's own tools. Their schemas are not in the request."""
     edits: tuple[str, ...]
-    """Prefixes of the types that edits in `context_management` may have."""
+    """Prefixes of the allowed types of edits in `context_management`."""
 
 
 _TOOL_SEARCH: Final = frozenset({"compaction", "server_tool_use", "tool_reference", "tool_search_tool_result"})

@@ -1,4 +1,5 @@
-"""Parts that the rules of several dialects share: the form of a rule, and Claude's checks of thinking and sampling.
+"""The form of a rule, and checks that the rules of several dialects share, such as those of Claude's thinking and
+sampling.
 
 A rule is a generator of the faults of a body. Each dialect has a table of rules, and reports only the first fault. So a
 rule may rely on the checks of earlier rules. The rules of each dialect are in `converse.py`, `claude.py`, `chat.py` or
@@ -21,7 +22,7 @@ Block = Mapping[str, Any]
 Rule = Callable[[Body, Caps], Iterator[str]]
 
 MODEL_SAYS: Final = "The model returned the following errors: "
-"""The text that Converse puts before an error message of the model itself."""
+"""The beginning of an error message at Converse that comes from the model and not from Converse itself."""
 AGAIN: Final = "and try again."
 MAX_CACHE_POINTS: Final = 4
 _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
@@ -49,7 +50,8 @@ _UNKNOWN: Final = Caps(
 _BAD_BETAS: Final = (
     "claude-code-", "code-execution-", "fast-mode-", "files-api-", "mcp-", "prompt-caching-scope-", "skills-", "web-",
 )  # fmt: skip
-"""Prefixes of betas that Bedrock refuses as "invalid beta flag" (LiteLLM's map of betas; claude-code#56595)."""
+"""Prefixes of Anthropic betas that Bedrock refuses as "invalid beta flag" (LiteLLM's map of betas;
+claude-code#56595)."""
 _MAGIC: Final[Mapping[str, bytes]] = {
     "png": rb"\x89PNG",
     "jpeg": rb"\xff\xd8\xff",
@@ -60,7 +62,7 @@ _MAGIC: Final[Mapping[str, bytes]] = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The parameters for thinking and sampling of a request in any dialect, under Anthropic's names."""
+    """The parameters of a request for thinking and sampling. They have Anthropic's names, whatever the dialect is."""
 
     thinking: Any = None
     effort: Any = None
@@ -96,15 +98,18 @@ def member(value: Any, name: str) -> Any:
 
 
 def permitting(caps: Caps) -> Caps:
-    """Return `caps` if the model's family is known, and otherwise capabilities that allow everything.
+    """Return the capabilities by which a request is checked: `caps`, or capabilities that allow everything if the
+    model's family is unknown.
 
-    The family is unknown, for example, if the request names the ARN of an inference profile.
+    For example, the family is unknown if the request names the ARN of an inference profile.
     """
     return caps if caps.family else _UNKNOWN
 
 
 def interleaves(betas: Iterable[str] | None) -> bool:
-    """Return whether the betas allow thinking between tool calls. The thinking budget may then exceed `max_tokens`."""
+    """Return whether a beta allows thinking between tool calls. With this beta, the thinking budget may exceed
+    `max_tokens`.
+    """
     return any(beta.startswith("interleaved-thinking-") for beta in betas or ())
 
 
@@ -113,7 +118,7 @@ def is_blank(text: str) -> bool:
 
 
 def bad_signature(signature: Any) -> bool:
-    """Return whether the signature of a thinking block was not made by the simulator."""
+    """Return whether the signature of a thinking block comes from anything but the simulator."""
     return not (isinstance(signature, str) and signature.startswith(SIGNATURE))
 
 
@@ -246,7 +251,9 @@ def schema_faults(schema: Any, at: str) -> Iterator[str]:
 
 
 def property_faults(schema: Any, at: str) -> Iterator[str]:
-    """Yield a fault if Claude refuses a property name at a schema's root (goose#1804, claude-code#79418)."""
+    """Yield a fault if the root of a schema has a property with a name that Claude refuses (goose#1804,
+    claude-code#79418).
+    """
     properties = schema.get("properties") if isinstance(schema, dict) else None
     if isinstance(properties, dict) and not all(map(_PROPERTY.fullmatch, properties)):
         yield f"{at}.properties: Property keys should match pattern '^{_PROPERTY.pattern}$'"

@@ -1,4 +1,5 @@
-"""Rules for Converse bodies that the service model allows and Bedrock refuses.
+"""Rules for Converse bodies. They find faults that botocore's service model allows, but for which Bedrock refuses a
+body.
 
 The rules are about turns, documents, cache points and thinking. They need bodies that `testkit/judge.py` has accepted.
 The wording of a fault is Bedrock's if a source shows it. Differences between models come from the capabilities of the
@@ -21,7 +22,8 @@ from gateway.testkit.rules import converse_tools as rules_converse_tools
 from gateway.testkit.rules.common import AGAIN, MODEL_SAYS, Block, Body, Rule
 
 _NO_POINT_BEHIND: Final = frozenset({"csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"})
-"""Formats of documents that are converted to text. No cache point may directly follow them (opencode#17300)."""
+"""Formats of documents after which no cache point may directly follow (opencode#17300). These documents are converted
+to text."""
 _DOCUMENT_NAME: Final = re.compile(r"(?:[A-Za-z0-9_\-()\[\]]|\s(?!\s))+", re.ASCII)
 """The allowed names of documents. The underscore is not documented, but the real service accepted it."""
 _CLAUDE_FIELDS: Final = frozenset(
@@ -34,8 +36,8 @@ _REASONING_FIELDS: Final = {
     "reasoning_config": {"reasoning_config"},
     "reasoningConfig": {"nova"},
 }
-"""The fields of additionalModelRequestFields that ask for thinking. Each maps to values of `Caps.reasoning`: only
-models with such a value accept the field.
+"""Fields of additionalModelRequestFields that ask for thinking. Each field has some values of `Caps.reasoning`: only
+models with one of these values accept the field.
 
 Source: agentgateway#3442.
 """
@@ -68,9 +70,10 @@ def _turns(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _system_turns(body: Body, caps: Caps) -> Iterator[str]:
-    """Yield faults of system messages between other messages. Only some models accept such messages.
+    """Yield faults of system messages in `messages`. Only some models accept such messages.
 
-    A system message must follow a user message. The next message, if any, must be an assistant message (bifrost#3945).
+    A system message must follow a user message. It must be the last message, or an assistant message must follow it
+    (bifrost#3945).
     """
     roles = ["", *(message["role"] for message in converse_body.messages(body)), ""]
     for number in (number for number, role in enumerate(roles) if role == "system"):
@@ -94,9 +97,9 @@ def _blank(kind: str, at: str) -> str:
 
 
 def _texts(body: Body, _: Caps) -> Iterator[str]:
-    """Yield a fault for each blank text block.
+    """Yield a fault for each blank text block, except a newline right after a document.
 
-    A newline right after a document is accepted (recorded traffic of pydantic-ai, test_bedrock_cache_write_and_read).
+    Bedrock accepts this newline (recorded traffic of pydantic-ai, test_bedrock_cache_write_and_read).
     """
     before = ""
     for at, _role, kind, value in converse_body.placed(body):
@@ -165,7 +168,7 @@ def _images(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _points(body: Body) -> list[tuple[str, list[Block]]]:
-    """Return (path, blocks) of each list that may have cache points, in the order in which Bedrock reads the lists."""
+    """Return the lists that may have cache points, each as (path, blocks), in the order in which Bedrock reads them."""
     lists = [("toolConfig.tools", [*converse_body.tools(body)]), ("system", [*(body.get("system") or ())])]
     contents = (
         (f"messages.{number}.content", message["content"])
@@ -220,16 +223,15 @@ def _reasoning(body: Body, caps: Caps) -> Iterator[str]:
 def _is_text(data: str) -> bool:
     """Return whether base64 data decodes to ASCII.
 
-    Valid encrypted thinking decodes to ASCII, because Bedrock encodes Anthropic's base64 text in base64 once more
-    (recorded traffic).
+    Encrypted thinking does, because Bedrock encodes Anthropic's base64 text in base64 once more (recorded traffic).
     """
     return base64.b64decode(data).isascii()
 
 
 def _thinking_in_tool_loop(body: Body, _: Caps) -> Iterator[str]:
-    """Yield a fault if the last message has tool results and the message before does not begin with thinking.
+    """Yield a fault if the last message has tool results, and the message before it does not begin with thinking.
 
-    The rule is only for requests with a thinking budget. It does not apply with the beta for interleaved thinking
+    This rule applies only to a request with a thinking budget and without the beta for interleaved thinking
     (RooCode#11238).
     """
     fields = converse_body.extra_fields(body)

@@ -1,6 +1,6 @@
-"""Readers of a Converse body for the rules: its messages, tools, and content blocks with their paths.
+"""Functions that read a Converse body for the rules: its messages, its tools, and its content blocks with their paths.
 
-`testkit/judge.py` has accepted the bodies, so no type is checked again here.
+They do not check types, because `testkit/judge.py` has accepted the body.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class Placed(NamedTuple):
     """A content block with its path."""
 
     at: str
-    """The path, such as `messages.0.content.1`."""
+    """The path of the block in the body, such as `messages.0.content.1`."""
     role: str
     """The role of the message."""
     kind: str

@@ -1,6 +1,7 @@
-"""Rules for tools, tool calls and tool results that the service model allows and Converse refuses.
+"""Rules for tools, tool calls and tool results. They find faults that botocore's service model allows and Converse
+refuses.
 
-The table of rules in `converse.py` contains these rules. They expect that `testkit/judge.py` has accepted the body.
+The table of rules in `converse.py` contains these rules. They need bodies that `testkit/judge.py` has accepted.
 """
 
 from __future__ import annotations
@@ -54,8 +55,7 @@ def _results(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _beside_results(body: Body, caps: Caps) -> Iterator[str]:
-    """Yield a fault for each message that has tool results and also other content, if the model refuses this content
-    beside tool results.
+    """Yield a fault for each message with tool results and with other content that the model refuses beside them.
 
     Claude refuses documents and videos beside tool results. Some other model families refuse everything except cache
     points (pydantic-ai#6081, langchain-aws#141).

@@ -33,7 +33,7 @@ _DATA: Final = (
     "toolCall", "toolResponse",
 )  # fmt: skip
 _SIGNS_CALLS: Final = re.compile(r"gemini-[3-9]")
-"""Pattern for models that require signatures of the tool calls since the user's last prompt (`_signatures`)."""
+"""Pattern for the models that require signatures of tool calls (`_signatures`)."""
 _COUNTS: Final = (
     "Please ensure that the number of function response parts is equal to the number of function call parts of the "
     "function call turn."
@@ -122,8 +122,9 @@ def _in_camel(name: str) -> str:
 
 
 def _camel(body: Body) -> Body:
-    """Return the body with the names of its fields in camelCase, at every depth. The contents of tool arguments, of
-    tool results and of schemas' properties stay unchanged.
+    """Return the body with the names of its fields in camelCase, at every depth.
+
+    Tool arguments, tool results and the `properties` of schemas stay unchanged.
     """
     return {_in_camel(name): _camel_value(value) for name, value in body.items()}
 
@@ -184,8 +185,8 @@ def _calls(body: Body, model: str) -> Iterator[str]:
 
 
 def _signatures(contents: Sequence[Body]) -> Iterator[str]:
-    """Yield a fault for each message whose first tool call has no signature. Only the user's last prompt and the
-    messages after it are checked.
+    """Yield a fault for each message whose first tool call has no signature. Messages before the user's last prompt are
+    not checked.
     """
     asked = [at for at, content in enumerate(contents) if _is_prompt(content)]
     for number, content in enumerate(contents[asked[-1] if asked else 0 :]):

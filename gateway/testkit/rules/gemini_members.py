@@ -14,7 +14,7 @@ INTEGER: Final = "integer"
 TRUTH: Final = "bool"
 BYTES: Final = "bytes"
 ANY: Final = "any"
-"""The type of a value that may be any JSON, such as the arguments of a tool call."""
+"""The type of a field that may have any JSON value, such as the arguments of a tool call."""
 
 TYPES: Final[Mapping[str, Mapping[str, Any]]] = {
     # message type: member: a type; a list with one type stands for a list of that type
@@ -68,4 +68,7 @@ TYPES: Final[Mapping[str, Mapping[str, Any]]] = {
         "maximum": NUMBER,
     },
 }  # fmt: skip
-"""The type of each field, by message type. A message type `{"": T}` is a map whose values have the type `T`."""
+"""The types of fields. A key is a message type, and its value maps each field of this message to the field's type.
+
+The key "" stands for any field name: `{"": T}` is a map whose values have the type `T`.
+"""

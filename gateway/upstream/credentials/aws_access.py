@@ -73,10 +73,11 @@ class AwsAccess:
         return renewed
 
     async def has_other(self, subject: Subject, refused: Signer | Key, date: str) -> bool:
-        """Return whether a retry may succeed: there is a credential other than `refused`, or the clock was wrong.
+        """Return whether a retry of a refused request may succeed: there is a credential other than `refused`, or the
+        clock was wrong.
 
-        The clock is corrected by `date`, the header `Date` of the refusal. botocore's chain is searched again, because
-        the file with the credentials may have changed.
+        The clock is corrected by `date`, the header `Date` of the refusal. The credentials are read again from
+        botocore's chain, because their file may have changed.
         """
         is_corrected = self._clock.learn(date)
         if (base := self._base.fresh()) is not None:
@@ -104,7 +105,9 @@ class AwsAccess:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _usable(self, credentials: Credentials) -> Obtained[Signer | Key]:
-        """Return the credential that the configuration demands: a signer, or a short-term API key."""
+        """Return a credential of the configured kind: a signer that uses `credentials`, or a short-term API key that is
+        made from them.
+        """
         signer = Signer(credentials, self._settings.region, self._settings.service)
         if self._settings.signs:
             return Obtained(signer, credentials.expires_at)

@@ -58,7 +58,7 @@ _OTHER: Final = "run aws sts get-caller-identity as the gateway's user, with the
 
 
 class RoleSession(NamedTuple):
-    """The parameters of a session of a role."""
+    """The parameters of a request to assume an AWS role."""
 
     role_arn: str
     name: str
@@ -69,7 +69,7 @@ class RoleSession(NamedTuple):
 
 
 class Chain:
-    """botocore's credential chain for a profile. If `profile` is "", it is the default chain."""
+    """botocore's credential chain for the AWS profile `profile`, or the default chain if `profile` is ""."""
 
     def __init__(self, profile: str, region: str, clock: Clock) -> None:
         self._profile = profile

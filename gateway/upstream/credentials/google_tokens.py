@@ -41,7 +41,7 @@ BEGUN_SECONDS: Final = 60
 ahead.
 """
 MAX_REPLY: Final = 64 * 1024
-"""Maximum number of bytes of the endpoint's reply. A token has about 1,000."""
+"""Maximum number of bytes of the endpoint's reply. A token is about 1,000 bytes long."""
 MAX_TOKEN: Final = 16 * 1024
 """Maximum number of characters of an access token. A provider refuses a longer header."""
 MAX_REASON: Final = 200
@@ -111,10 +111,10 @@ class GoogleAccess:
         return self._token
 
     async def has_other(self, _subject: Subject, refused: Signer | Key, date: str) -> bool:
-        """Correct the clock, request a new token if necessary, and return whether a token other than `refused` exists.
+        """Return whether there is a token other than `refused`. If necessary, a new token is requested.
 
-        `date` is the header `Date` of the refusal, by which the clock is corrected. If the clock was wrong, the refused
-        token may have expired without being renewed.
+        Before that, the clock is corrected by `date`, the header `Date` of the refusal. With a wrong clock, the refused
+        token may have expired unnoticed.
         """
         self._clock.learn(date)
         return await self._token.other_than(refused) is not None
@@ -197,7 +197,7 @@ def _base64url(data: bytes) -> bytes:
 
 
 def _is_token(value: Any) -> bool:
-    """Return whether a value can be sent in a header as a bearer token, and is not too long."""
+    """Return whether a value can be sent in a header as a bearer token, and has at most `MAX_TOKEN` characters."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TOKEN:
         return False
     return value.isascii() and value.isprintable() and " " not in value

@@ -16,7 +16,8 @@ _SCHEMES: Final[Mapping[Authorization, Callable[[str], tuple[str, str]]]] = {
     "x-goog-api-key": lambda key: ("x-goog-api-key", key),
 }
 _CLIENTS: Final = ("authorization", "x-api-key", "x-goog-api-key")
-"""Headers in which clients send a key. The last one is not in Aperture's documentation."""
+"""Headers in which clients send a key. The first two are those in the documentation of Aperture, Tailscale's AI
+gateway."""
 _SIGNED: Final = "AWS4-"
 """Prefix of AWS signatures in the header `authorization`. They are not passed on. A signature covers the gateway's
 host name, so the provider would refuse it."""
@@ -28,8 +29,10 @@ _MEMBERS: Final = frozenset(
         "aws_bedrock_runtime_endpoint", "azure_ad_token", "custom_llm_provider", "extra_headers", "vertex_credentials",
     }
 )  # fmt: skip
-"""Fields of a request's body with which clients of LiteLLM choose the provider's key or URL. They are removed, because
-a provider may itself be a LiteLLM proxy, which would use them (CVE-2024-6587). No other provider's API has such fields.
+"""Fields of a request's body with which clients of LiteLLM choose the provider's key or URL. They are removed from all
+requests.
+
+If the provider is a LiteLLM proxy, it would use them (CVE-2024-6587). Other providers have no fields with these names.
 """
 
 
@@ -52,8 +55,8 @@ def headers(provider: Provider, client: Mapping[str, str], chosen: Secret | None
     `client` are the client's headers by name in lower case. `chosen` is the key to use if the provider has several
     keys.
 
-    With `auth_mode: "passthrough"` the client's own credential headers are sent unchanged. The provider's configured
-    key is sent only for clients without a key, as in Aperture's documentation.
+    With `auth_mode: "passthrough"`, the client's own credential headers are sent unchanged. The provider's configured
+    key is sent only if the client has none. Source: the documentation of Aperture, Tailscale's AI gateway.
     """
     if provider.auth_mode == "none":
         return {}

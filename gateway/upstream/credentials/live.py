@@ -62,7 +62,9 @@ class Used(NamedTuple):
 
     @property
     def source(self) -> str:
-        """The origin of the credential, for people. It may have the id of an AWS access key, which is no secret."""
+        """The origin of the credential as text, for log and error messages. It may have the id of an AWS access key,
+        which is no secret.
+        """
         match self.credential:
             case Signer(credentials=credentials):
                 return f"{credentials.source}, access key {credentials.access_key_id}"
@@ -104,7 +106,7 @@ class LiveCredentials(msgspec.Struct):
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="credentials")
     )
     _logged: dict[tuple[str, str], tuple[str, float]] = msgspec.field(default_factory=dict)
-    """The failure that was logged last for each key, with its time by the monotonic clock."""
+    """The last failure of each key that was logged, with the time of the log line by the monotonic clock."""
 
     def ready(self, provider: Provider, subject: Subject, key: str = "") -> Used | None:
         """Return the credential for a caller (`subject`) if it is valid, or None if it must be obtained first
@@ -123,7 +125,7 @@ class LiveCredentials(msgspec.Struct):
     async def headers(
         self, provider: Provider, used: Used, address: Address, request: UpstreamRequest, headers: Mapping[str, str]
     ) -> dict[str, str]:
-        """Return the credential headers of a request.
+        """Return the credential headers of a request. `used` is the credential.
 
         `headers` are the other headers of the request. The caller must not change them afterwards. Headers that a proxy
         may change are not signed.

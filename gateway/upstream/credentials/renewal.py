@@ -107,7 +107,7 @@ class Renewed(Generic[T]):
         return None if value == refused else value
 
     def _begin(self, now: float) -> None:
-        """Begin a renewal, unless one is in progress or has just ended."""
+        """Begin a renewal. Do nothing if one is in progress, or if one has ended less than `AGAIN_SECONDS` ago."""
         if self._task is None and not now < self._again_at <= now + AGAIN_SECONDS:
             self._task = asyncio.create_task(self._renew())
 

@@ -43,7 +43,7 @@ class Credentials:
     expires_at: float = inf
     """Unix time in seconds, by AWS's clock, at which the credentials expire. It is infinite for a long-term key."""
     source: str = ""
-    """The origin of the credentials, for people: the step of botocore's chain, or the role."""
+    """The origin of the credentials as text, for log and error messages: a step of botocore's chain, or a role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +113,8 @@ class Signer:
     def api_key(self, at: float, seconds: int = KEY_SECONDS) -> str:
         """Return a short-term API key of Bedrock that is valid for `seconds`, from the Unix time `at`.
 
-        The key is a prefix and a signed URL in base64. Bedrock checks the signature in the URL's query when it gets
-        the key as a bearer token.
+        The key is a signed URL in base64, with a fixed prefix. It is sent as a bearer token. Bedrock then checks the
+        signature in the URL's query.
         """
         stamp = strftime("%Y%m%dT%H%M%SZ", gmtime(at))
         self._derive(stamp[:8])

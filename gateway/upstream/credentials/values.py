@@ -11,4 +11,4 @@ class Key:
 
     value: str = field(repr=False)
     source: str
-    """The origin of the key, for people."""
+    """The origin of the key as text, for log and error messages."""

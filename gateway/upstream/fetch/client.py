@@ -223,7 +223,7 @@ class _Pinned(AbstractResolver):
 def _socket_to(addresses: Sequence[str]) -> Callable[[tuple[Any, ...]], socket.socket]:
     """Return a function that creates sockets for connections to `addresses`, and raises `OSError` for other addresses.
 
-    This last check helps if a library parses a host differently from `guard.py`.
+    An address may differ from the checked ones if a library parses the host differently from `guard.py`.
     """
 
     def make(info: tuple[Any, ...]) -> socket.socket:

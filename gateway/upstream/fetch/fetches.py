@@ -45,7 +45,7 @@ class Fetches:
         self._tasks: dict[str, asyncio.Task[StepResponse]] = {}
 
     async def get(self, fetch: Fetch, request_id: str) -> StepResponse:
-        """Return a file. Also start the downloads in `fetch.ahead`, whose files will be needed next.
+        """Return a file. The files in `fetch.ahead` will be needed next, so their downloads are started too.
 
         Raises `Refused` if the file cannot be downloaded, or if the call has more than `MAX_FILES` different URLs.
         """

@@ -149,9 +149,9 @@ def is_public(address: str) -> bool:
 
 
 def is_host(address: str) -> bool:
-    """Return whether an address may be that of an internal host that the configuration lists.
+    """Return whether an internal host that the configuration lists may have this address.
 
-    Any IP address may be, except those in `_NEVER`.
+    The address may be any IP address, except those in `_NEVER`.
     """
     try:
         parsed = ipaddress.ip_address(address)

@@ -1,6 +1,8 @@
-"""The health of providers: whether an attempt with a model at a provider may be made, judged by the latest attempts.
+"""Decides whether an attempt with a model at a provider may be made, by the results of the latest attempts.
 
-`circuits.py` has the circuit breakers of all models, and `circuit.py` a single circuit breaker. `window.py` counts its
-attempts. `standings.py` has the states of the circuit breakers as values. Nothing here does I/O, knows an API format,
-or chooses a provider. `call/candidate_order.py` decides the order in which providers are tried.
+`circuits.py` has the circuit breakers of all models, and `circuit.py` a single circuit breaker. `window.py` counts the
+attempts of a circuit breaker. `standings.py` has types for its state.
+
+This package does no I/O, does not depend on an API format, and does not choose providers. `call/candidate_order.py`
+decides the order in which providers are tried.
 """

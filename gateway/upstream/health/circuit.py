@@ -39,8 +39,8 @@ FIRST_SHARE: Final = 0.1
 
 
 class CircuitState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a circuit that does not let every attempt pass, as it is handed over to the process that replaces
-    this one.
+    """The state of a circuit, for the process that replaces this one. Only circuits that hold back attempts have such a
+    state.
 
     It does not contain the counts of attempts in the window. All times are durations in seconds, because two processes
     may have different clocks.
@@ -51,7 +51,7 @@ class CircuitState(msgspec.Struct, frozen=True, kw_only=True):
     age: float = 0.0
     """Seconds since the last change of the state."""
     rest: float = 0.0
-    """Seconds until an open circuit becomes half open."""
+    """Seconds for which an open circuit stays open. Then it becomes half open."""
     held: float = 0.0
     """Remaining seconds of the wait that the provider has demanded (`Retry-After`)."""
     doublings: int = 0
@@ -152,7 +152,7 @@ class Circuit:
                 self.open(now, "failures")
 
     def throttled(self, now: float, seconds: float) -> None:
-        """Count an attempt that the provider has throttled. Let no attempt pass for the next `seconds`."""
+        """Count an attempt that the provider has throttled. For the next `seconds`, the circuit allows no attempt."""
         self.throttles += 1
         if seconds > 0 and self.settings.enabled:
             self.held_until = max(self.held_until, now + seconds)
@@ -219,9 +219,9 @@ class Circuit:
         self.passes_all = self.state == "closed" and self.held_until <= now
 
     def rests(self, now: float) -> bool:
-        """Return whether the circuit is open at `now`, so that no attempt passes.
+        """Return whether the circuit is open at `now`, so that it allows no attempt.
 
-        A closed circuit does not count, even if its attempts must wait because of the provider's `Retry-After`.
+        If a closed circuit only waits because of the provider's `Retry-After`, the result is False.
         """
         return self.state == "open" and now < self.until
 
@@ -254,7 +254,9 @@ class Circuit:
         return True
 
     def _may_start(self, now: float) -> bool:
-        """Return whether an attempt may pass in the slow start. The share that passes grows linearly."""
+        """Return whether an attempt may be made during the slow start. The share of allowed attempts grows linearly
+        with time.
+        """
         self._end_slow_start(now)
         if self.state == "closed":
             return True

@@ -1,15 +1,15 @@
 """The circuit breakers of all models at all providers, with the last success and the last error of each model.
 
 - A model or provider that "rests" gets no attempts.
-- If a provider refuses the gateway's key, all its models rest, because they share the key. One call at a time probes
-  whether the key is accepted again.
-- A provider that throttles (429) has not failed. The model rests only if the provider says for how long, and at most
-  `MAX_HELD` seconds. The throttled attempt does not count as a failure.
-- A circuit also opens if the model fails much more often than its peers (`Peers`). The peers then serve the calls.
-- If all models that could serve a call rest, the first one is tried all the same, because a degraded provider is better
-  than none. The caller of this module decides this.
-- Each process has its own state. A reload keeps the state of a provider if its base URL and credential stay the same. A
-  process that replaces this one takes over the resting models and providers.
+- If a provider refuses the gateway's key, all its models rest, because they share the key. From time to time, one call
+  is sent to find out whether the key is accepted again.
+- A provider that throttles (429) has not failed, so its reply does not count as a failure. The model rests only if the
+  reply says for how long (`Retry-After`), and at most `MAX_HELD` seconds.
+- A circuit also opens if the model fails much more often than its peers: the other models that can serve its calls
+  (`Peers`).
+- If all models that could serve a call rest, the first one is tried all the same. The caller of this module does this.
+- Each process has its own state. A reload of the configuration keeps the state of a provider if its base URL and
+  credential stay the same. A process that replaces this one takes over the resting models and providers.
 
 `may_try` and `ended` are called on the event loop for every attempt. They create no object for a healthy provider.
 """
@@ -44,7 +44,7 @@ MAX_WORDS: Final = 300
 
 
 class _Rest(msgspec.Struct):
-    """The time for which a provider gets no calls, because it refuses the gateway's key."""
+    """The period in which a provider gets no calls, because it has refused the gateway's key."""
 
     since: float
     until: float
@@ -54,7 +54,7 @@ class _Rest(msgspec.Struct):
 
 
 class _Memory(msgspec.Struct):
-    """A circuit, with its last success and its last error, which are shown to administrators."""
+    """The circuit breaker of one model at one provider, with the model's last success and last error."""
 
     circuit: Circuit
     succeeded_at: float | None = None
@@ -122,7 +122,7 @@ class Health:
         return True
 
     def ended(self, provider_id: str, model: str, *, failed: bool, seconds: float | None) -> None:
-        """Count an attempt. `failed` is true if the attempt failed because of the provider.
+        """Record the end of an attempt. `failed` is true if the attempt failed because of the provider.
 
         `seconds` is the time from the beginning of the attempt to the beginning of the reply or to the failure. It is
         None if the provider refused the request because of the client's mistake. Such an attempt is not counted,
@@ -191,11 +191,10 @@ class Health:
         return [self._standing(key, now, wall) for key in self._peers]
 
     def resting(self) -> tuple[int, int]:
-        """Return the number of models that get no attempts because of failures, and how many of them have no
-        substitute.
+        """Return two numbers: the models that get no attempts, and how many of them have no substitute.
 
-        A substitute is the same model at another provider, or another target of an alias. A model that was only
-        throttled is not counted. This may be called from any thread.
+        A substitute is the same model at another provider, or another target of an alias. Models that are only
+        throttled are not counted. This may be called from any thread.
         """
         now = self._clock()
         keys = {key for key, memory in list(self._memories.items()) if memory.circuit.rests(now)}
@@ -204,10 +203,8 @@ class Health:
         return len(keys), sum(not self._peers.has_other(key) for key in keys)
 
     def remembered(self) -> HealthState:
-        """Return the state of all circuits that do not let every attempt pass, and of all providers that refuse the
-        gateway's key.
-
-        The process that replaces this one gets the result.
+        """Return the state for the process that replaces this one: all circuits that hold back attempts, and all
+        providers that refuse the gateway's key.
         """
         now = self._clock()
         states = [(key, memory, memory.circuit.remembered(now)) for key, memory in self._memories.items()]
@@ -270,7 +267,7 @@ class Health:
         )
 
     def _remember(self, provider_id: str, model: str) -> _Memory:
-        """Return a new `_Memory` for a model, and keep it if the model is still configured."""
+        """Return a new `_Memory` for a model. It is kept only if the model is still in the configuration."""
         memory = _Memory(Circuit(self._breaker(provider_id)))
         if (provider_id, model) in self._peers:
             self._memories[provider_id, model] = memory
@@ -288,9 +285,10 @@ class Health:
         return passes
 
     def _accept(self, provider_id: str, began: float) -> None:
-        """Let a provider have calls again, because it has accepted the key in an attempt.
+        """Allow attempts at a provider again, because it has accepted the key in an attempt.
 
-        `began` is the time at which the attempt began. An attempt that began before the refusal of the key is ignored.
+        `began` is the time at which this attempt began. If that was before the provider refused the key, nothing
+        changes.
         """
         rest = self._rests.get(provider_id)
         if rest is not None and began >= rest.since:
@@ -298,10 +296,11 @@ class Health:
             self.changed(Change(provider_id, "", "closed", "", 0, 0, 0.0))
 
     def _is_outlier(self, key: Key, circuit: Circuit, now: float) -> bool:
-        """Return whether the failure rate of a model is too far above the failure rate of its healthy peers.
+        """Return whether a model fails much more often than its peers: the other models that can serve its calls
+        (`Peers`).
 
-        The peers are the other models that can serve its calls (`Peers`). The limit of the difference is
-        `CircuitBreaker.outlier`. The result is False if there are too few attempts (`OUTLIER_CALLS`).
+        The failure rate of the model is compared with that of all healthy peers together. The limit of the difference
+        is `CircuitBreaker.outlier`. The result is False if there are too few attempts (`OUTLIER_CALLS`).
         """
         settings = circuit.settings
         calls, failures = circuit.counts(now)
@@ -324,8 +323,8 @@ class Health:
 
 
 def _sendable(memory: _Memory) -> Failure | None:
-    """Return the last error of a model, or None. Lone surrogates in its message are replaced, because UTF-8 cannot
-    encode them.
+    """Return the last error of a model, or None if there is none. In its message, lone surrogates are replaced, because
+    UTF-8 cannot encode them.
     """
     failure = memory.failure
     if failure is None:

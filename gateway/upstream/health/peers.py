@@ -1,4 +1,4 @@
-"""Finds the peers of a model: other models that can serve its calls while it gets no attempts."""
+"""Finds the peers of a model: the other models that can serve its calls if it fails."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Peers:
     """The peers of each model at an enabled provider.
 
     The peers of a model are the other models that can serve its calls: the same model at other providers, and the other
-    targets of the model's aliases.
+    targets of its aliases.
 
-    The models that can replace one another share one list (a group). If each model had its own list of the others, a
-    thousand providers of one model would need a million entries.
+    Models that can replace one another share one list. Separate lists would be too large: a thousand providers of one
+    model would need a million entries.
     """
 
     def __init__(self, groups: Mapping[Key, Sequence[Sequence[Key]]]) -> None:

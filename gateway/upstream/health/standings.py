@@ -1,5 +1,5 @@
-"""The health of models at providers, as values: for pages, for reports of changes, and for the process that replaces
-this one.
+"""Types for the health of models at providers. They are used for pages, for reports of changes, and for the process
+that replaces this one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Change(msgspec.Struct, frozen=True):
     calls: int
     failures: int
     seconds: float
-    """Seconds from this change until an attempt may pass. The value is 0 if an attempt may pass at once."""
+    """Seconds from this change until the next attempt is allowed. The value is 0 if an attempt is allowed at once."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ class RestState(msgspec.Struct, frozen=True):
 
     provider: str
     age: float
-    """Seconds since the refusal."""
+    """Seconds since the provider refused the key."""
     rest: float
     """Seconds until an attempt may probe the key."""
     doublings: int = 0

@@ -12,7 +12,7 @@ from gateway.config.model import Provider
 
 
 def way(provider: Provider) -> tuple[object, ...]:
-    """Return the settings that determine how a provider is reached."""
+    """Return the settings by which a provider is reached: its base URL, its credentials, and the headers to add."""
     return (
         provider.baseurl,
         provider.apikey,

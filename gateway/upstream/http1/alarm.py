@@ -1,7 +1,7 @@
 """A timer whose deadline can be moved cheaply.
 
-A connection has one such timer for all its deadlines. Nearly every deadline is moved before it is reached. Usually, a
-move needs no new timer of the event loop, which would cost too much.
+A connection has one such timer for all its deadlines. Nearly every deadline is moved before it is reached. Moving it to
+a later time creates no new timer of the event loop.
 """
 
 from __future__ import annotations

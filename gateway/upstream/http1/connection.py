@@ -135,9 +135,9 @@ class Connection(asyncio.Protocol):
             self._exchange.wake()
 
     async def _send_pieces(self, transport: asyncio.Transport, exchange: Exchange, body: bytes) -> None:
-        """Send a long body, but stop when the head of the reply arrives.
+        """Send a long body in pieces. If the head of the reply arrives before the end, stop sending.
 
-        If the connection ends meanwhile, raises the error that ended it.
+        If the connection ends before that, raise the error that ended it.
         """
         view = memoryview(body)
         start = 0

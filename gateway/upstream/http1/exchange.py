@@ -24,10 +24,10 @@ is complete, so an endless trailer would fill the memory.
 MAX_BUFFERED_BYTES: Final = 128 * 1024
 """Number of unread bytes of a body above which the connection stops reading."""
 CLOSED: Final = "the provider closed the connection"
-"""The reason of `BrokenOff` for a connection that ended without an error."""
+"""Text of the error `BrokenOff` if the provider closed the connection."""
 _LENIENCIES: Final = {"lenient_optional_cr_before_lf": True, "lenient_spaces_after_chunk_size": True}
-"""Framing errors that are accepted. Small servers make these errors, which cannot change the meaning of a message.
-aiohttp's client accepts them too."""
+"""Options of the parser: framing errors that it accepts, because small servers make them. They cannot change the
+meaning of a message, and aiohttp's client accepts them too."""
 
 
 Quick = Callable[[bytes], bool]
@@ -134,7 +134,7 @@ class Exchange:
             self.wake()
 
     def give_up(self) -> None:
-        """End the reply with a `TimeoutError` if its head has not arrived yet."""
+        """Stop waiting for the head of the reply: if it has not arrived yet, end the reply with a `TimeoutError`."""
         if self._head is None:
             self.fail(TimeoutError())
 
@@ -149,8 +149,11 @@ class Exchange:
     async def read(self, quick: Quick = not_quick) -> bytes:
         """Return the bytes of the body that have arrived, or b"" at the end. If there are none, wait for them.
 
-        Bytes that arrive during the wait are given to `quick` first, and returned only if `quick` returns False. If an
-        error ended the reply, the bytes that arrived earlier are returned first, and then the error is raised.
+        Bytes that arrive during the wait are passed to `quick`. If it returns True, it has processed them, and the wait
+        goes on. If it returns False, the bytes are returned.
+
+        If an error has ended the reply, the bytes that arrived before the error are returned first. The next `read`
+        raises the error.
         """
         self._quick = quick
         while not self._parts:
@@ -167,7 +170,7 @@ class Exchange:
         return self._taken()
 
     async def change(self) -> None:
-        """Wait until bytes or an error arrive, or until more of the request can be sent."""
+        """Wait for the next event of the connection: bytes or an error arrive, or more of the request can be sent."""
         self._waiter = waiter = asyncio.get_running_loop().create_future()
         try:
             await waiter
@@ -240,7 +243,7 @@ class Exchange:
         return data
 
     def _damaged(self, reason: str) -> None:
-        """End the reply, because the framing of the reply, or of the bytes after it, is damaged."""
+        """End the reply with the error `BrokenOff`, because its framing is damaged."""
         self._refuse()
         self.fail(BrokenOff(reason))
 

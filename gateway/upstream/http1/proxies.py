@@ -75,7 +75,7 @@ def is_local(host: str) -> bool:
 
 
 def is_direct(origin: Origin, entries: str) -> bool:
-    """Return whether an entry of `NO_PROXY` matches the origin."""
+    """Return whether requests to the origin use no proxy. `entries` is the value of `NO_PROXY`."""
     host = origin.host.rstrip(".").lower()
     return any(_fits(entry, host, origin.port) for entry in _BETWEEN.split(entries.lower()) if entry)
 

@@ -1,5 +1,5 @@
-"""The address of a request: the origin (scheme, host, port) of a provider's base URL, and the request target, whose
-path begins with the path of the base URL.
+"""The address of a request: the origin (scheme, host, port) and the request target (path and query). Both come from a
+provider's base URL and the path of an API.
 
 Nothing here opens a connection or resolves a name.
 """
@@ -15,7 +15,7 @@ from yarl import URL
 
 _VERSION_AT_END: Final = re.compile(r"/v[0-9]+[a-z0-9]*$")
 _VERSION_OF_RESOURCES: Final = re.compile(r"^/v[0-9]+[a-z0-9]*/(?:projects|publishers)/")
-"""Pattern for the paths of Google Cloud's resources. The version is at their start: `/v1/projects/P/locations/L/…`."""
+"""Pattern for paths of Google Cloud's resources, which begin with a version: `/v1/projects/P/locations/L/…`."""
 _VERSION_AT_START: Final = re.compile(r"^/v[0-9]+[a-z0-9]*(?=/)")
 _VISIBLE: Final = re.compile(r"[!\"$-~]*")
 """Characters that may occur in a request target (RFC 9112, 3.2). `#` would begin a fragment."""
@@ -52,13 +52,13 @@ class Base(NamedTuple):
     path: str
     """The path without a slash at its end."""
     has_version: bool
-    """Whether the path ends with a version, such as `/v1` or `/api/paas/v4`, or is a path of Google Cloud's resources,
-    such as `/v1/projects/P`.
-    """
+    """Whether the path has a version: at its end, such as `/v1` or `/api/paas/v4`, or at its start, as in Google
+    Cloud's `/v1/projects/P`."""
 
     def replaces_version(self, path: str) -> bool:
-        """Return whether `target` replaces the version at the start of `path` by a different one. For example, it
-        replaces `/v1` if the base URL ends with `/v4`.
+        """Return whether `target` puts another version in place of the version at the start of `path`.
+
+        For example, if the base URL ends with `/v4`, `/v1/models` becomes `/v4/models`.
         """
         own, given = _VERSION_AT_END.search(self.path), _VERSION_AT_START.match(path)
         return own is not None and given is not None and own[0] != given[0]

@@ -16,9 +16,8 @@ from functools import lru_cache
 from typing import Final
 
 BUFFER_BYTES: Final = 64 * 1024
-"""Size in bytes of a connection's buffer for received bytes, and of the buffer for each read of decrypted bytes.
-
-asyncio's default is 256 KB for each connection."""
+"""Size in bytes of two buffers of a connection: for received bytes, and for decrypted bytes. asyncio's default is 256
+KB for each connection."""
 
 
 @lru_cache(maxsize=256)

@@ -115,8 +115,8 @@ def proposal_of(
     """
 
     def judge(loaded: Loaded) -> dict[str, str]:
-        """Return an error for each setting that would remove the caller's own access to the configuration. The keys
-        are the paths of the settings.
+        """Return an error for each setting that would take away the caller's own access to the configuration, by the
+        path of the setting.
         """
         against = {}
         if runtime(reloader.effective(loaded.config)).grants.access(identity).role != "admin":
@@ -131,7 +131,9 @@ def proposal_of(
 
 
 async def save_text(request: web.Request, text: str, view: ConfigView) -> None:
-    """Write the text to the configuration file that `view` shows. Raises `Refusal` if the text is not saved."""
+    """Save the text as the configuration file, if the file still has the content that `view` has. Raises `Refusal` if
+    the text is not saved.
+    """
     identity, reloader = admin_of(request)
     if reloader.gateway.follower.is_replaced:
         raise Refusal(503, REPLACED)

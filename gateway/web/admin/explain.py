@@ -39,7 +39,7 @@ PATHS: Final = ("/api/explain", "/api/whoami")
 
 
 def routes(modes: Modes) -> list[web.RouteDef]:
-    """Return the routes. `modes` knows how the listener of a request identifies callers."""
+    """Return the routes of this file. `modes` has the identity mode of each listener."""
     return [web.get(path, handler) for path, handler in zip(PATHS, (show_explanation, _whoami(modes)), strict=True)]
 
 
@@ -80,7 +80,7 @@ class _Asked(NamedTuple):
     about: str
     """The name of the model, or the method and path of the request."""
     whole: Callable[..., Explanation | DirectExplanation]
-    """The function that makes the full explanation, for administrators."""
+    """The function that makes the explanation for admins."""
     own: Callable[[Runtime, Identity, str], Explanation | DirectExplanation]
     """The function that makes the explanation for callers without the admin role, who may ask only about themselves."""
 
@@ -94,9 +94,8 @@ def _asked(query: Mapping[str, str]) -> _Asked | None:
 
 
 def _is_self(request: web.Request, caller: Identity) -> bool:
-    """Return whether the request asks what the caller may use, and not what somebody else may use.
-
-    This is so if the query has neither `group` nor `tag`, and either no `as` or the caller's own login as `as`.
+    """Return whether the request asks only about the caller: no `group`, no `tag`, and no login (`as`) of somebody
+    else.
     """
     named = {"group", "tag"} & set(request.query)
     return not named and request.query.get("as", caller.login) == caller.login

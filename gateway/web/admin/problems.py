@@ -15,7 +15,7 @@ from aiohttp import web
 
 PREFIX: Final = "/aperture/"
 REPLACED: Final = "another process is taking the place of this gateway; try again"
-"""The error message if an admin requests a change while another process replaces this one."""
+"""The error message that an admin gets for a change while a new process of the gateway replaces this one."""
 CONTENT_TYPE: Final = "application/problem+json"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -173,8 +173,10 @@ async def levels_of(gateway: Gateway, identity: Identity, *, everybody: bool) ->
 
 
 async def _look(gateway: Gateway) -> None:
-    """Bring the balances and the reserved amounts up to date. The database is asked for balances that several gateways
-    share, and the workers for the amounts that their calls have reserved.
+    """Bring the balances and the reserved amounts up to date.
+
+    The database has the balances that several gateways share. The worker processes have the amounts that their calls
+    have reserved.
     """
     await asyncio.gather(gateway.keeper.look(), gateway.refresh())
 
@@ -201,7 +203,7 @@ def _levels(quotas: Quotas, mine: Iterable[str], *, everybody: bool) -> Sequence
 
 
 def _left(level: Level) -> tuple[int, str]:
-    """Return the sort key of a bucket: the balance in millionths of the capacity, and then the name."""
+    """Return a key that sorts buckets by the fraction of their capacity that is left, and then by name."""
     capacity = level.rule.capacity
     return (level.balance * 1_000_000 // capacity if capacity else 0), level.bucket
 

@@ -79,7 +79,7 @@ def reports_of(request: web.Request) -> Reports:
 
 
 class Reports(msgspec.Struct, frozen=True):
-    """The reports of one reader.
+    """The reports that one reader may see.
 
     Every method that reads from the store raises `StoreFailed` if the store cannot be read. Methods with a filter raise
     `Denied` if the filter names a login whose calls the reader may not see.
@@ -96,10 +96,10 @@ class Reports(msgspec.Struct, frozen=True):
         return self.admin or login == self.login
 
     def scoped(self, wanted: PageFilter) -> PageFilter:
-        """Return the filter for the calls that the reader may see.
+        """Return the filter, restricted to the calls that the reader may see.
 
-        Raises `Denied` if the reader may not filter by the header of the filter, or asks for the calls of somebody
-        else. Raises `BadQuery` if the header is not recorded.
+        Raises `Denied` if the filter names the login of somebody else, or a header by which the reader may not filter.
+        Raises `BadQuery` if the header is not recorded.
         """
         if wanted.header is not None:
             require_term(self.headers, wanted.header)
@@ -161,8 +161,8 @@ class Reports(msgspec.Struct, frozen=True):
         offset: int = 0,
         latencies: bool = True,
     ) -> Table:
-        """Return a row of sums (calls, tokens, cost, ...) for each name of a dimension, such as each model, in the
-        order `sort`.
+        """Return one row of sums (calls, tokens, cost, ...) for each name of the dimension `by`, such as each model.
+        `sort` is the order of the rows.
 
         If `latencies` is false, the rows have empty latencies, which halves the time of the query. Raises `BadQuery` if
         `sort` is neither a key of `SORTS` nor `BY_NAME`.
@@ -236,8 +236,8 @@ class Reports(msgspec.Struct, frozen=True):
         return await self.store.reports.names(None if self.admin else self.login)
 
     async def header_terms(self, limit: int) -> tuple[str, ...]:
-        """Return what the reader may enter as a filter by recorded headers: each header, such as `x-team`, and at most
-        `limit` headers with a value, such as `x-team:alpha`.
+        """Return the terms by which the reader may filter calls: each header, such as `x-team`, and at most `limit`
+        headers with a value, such as `x-team:alpha`.
 
         The values are from calls that the reader may see.
         """
@@ -306,9 +306,9 @@ def _activity(
 ) -> Activity:
     """Return the number of active people in each day, week and month.
 
-    `people[i]` has the logins that called between `bounds[i]` and `bounds[i + 1]`. Each day, week and month begins and
-    ends at one of `bounds`. The value of `four_of_seven` for a day is computed from this day and the six days before
-    it. Therefore `days` begins six days early. These six days are not in the result.
+    `bounds` are the starts and ends of all these ranges, in order. `people[i]` has the logins that called between
+    `bounds[i]` and `bounds[i + 1]`. `days` has six days before the first day of the result, because the result also
+    counts the people who were active on four days of seven.
     """
     by_day = _united(days, bounds, people)
     counts = [len(logins) for logins in by_day]
@@ -323,9 +323,10 @@ def _activity(
 def _united(
     buckets: Sequence[Span], bounds: Sequence[float], people: Sequence[AbstractSet[str]]
 ) -> list[AbstractSet[str]]:
-    """Return the logins that called in each time bucket. Each bucket begins and ends at one of `bounds`.
+    """Return the set of logins that called in each time bucket.
 
-    `people[i]` has the logins that called between `bounds[i]` and `bounds[i + 1]`.
+    `people[i]` has the logins that called between `bounds[i]` and `bounds[i + 1]`. Each bucket begins and ends at one
+    of `bounds`.
     """
     return [set().union(*people[bisect_left(bounds, span.since) : bisect_left(bounds, span.until)]) for span in buckets]
 

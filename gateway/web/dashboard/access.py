@@ -22,7 +22,7 @@ from gateway.web.query_parameters import check_names
 
 
 async def access(request: web.Request) -> web.Response:
-    """Return the page. Only an admin may ask about others.
+    """Return the page Access. Only an admin may ask for an explanation about others.
 
     An explanation about others uses only the grants of the configuration. The gateway learns a caller's tailnet grants
     only from that caller's connection.

@@ -50,10 +50,11 @@ class PartSum(NamedTuple):
     """The cost of one separately billed part of a call."""
 
     name: str
-    """The kind of the part and the model that was used for it, such as "Message by NAME". The value is "" if it is the
-    only part of the call."""
+    """The kind of the part and the model that served it, such as "Message by NAME". The value is "" if the call has no
+    other part.
+    """
     row: str
-    """Name of the row in the price list that has the prices."""
+    """Name of the price list's row by which the part is priced."""
     lines: tuple[PriceLine, ...]
     total: str
     """The exact sum in dollars."""

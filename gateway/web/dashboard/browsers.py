@@ -1,4 +1,5 @@
-"""Error pages for browsers, if `call/guard.py` or the router refuses a request before a page's handler runs.
+"""Error pages in HTML, for browsers whose requests are refused by `call/guard.py` or by the router. If a page's own
+handler refuses a request, `frame.py` makes the error page.
 
 Errors of the API and of calls are JSON even for browsers.
 """

@@ -73,7 +73,7 @@ def _worst(rows: Sequence[TableRow]) -> Worst | None:
 
 
 def _can_ask(gateway: Gateway) -> list[str]:
-    """Return the names of the providers for which `auto_cache` could be set, but is not."""
+    """Return the ids of the providers whose API can ask for prompt caching, but for which `auto_cache` is not set."""
     flags = gateway.registry.flags
     return [
         provider.id

@@ -36,10 +36,10 @@ class Granted(NamedTuple):
 
 
 class Said(NamedTuple):
-    """The bodies of the call, as the page shows them."""
+    """The bodies of a call's request and reply, as the page shows them."""
 
     conversation: Conversation | None
-    """The conversation. It is None if the bodies are not shown."""
+    """The bodies as a conversation. It is None if the page does not show them."""
     href: str
     """The URL of the page with the bodies. It is "" if no bodies are stored, or if they are shown already."""
 
@@ -83,11 +83,11 @@ def _access_href(record: Record, *, admin: bool) -> str:
 
 
 def _granted(gateway: Gateway, caller: Identity, record: Record, *, admin: bool) -> Granted | None:
-    """Return a `Granted`, which says whether the caller of a call may use its model at its provider today.
+    """Return whether the caller of a recorded call may use the call's model at its provider today.
 
-    Return None if the call reached no provider. Also return None for a direct call (to a path below `/direct`), because
-    it needs a grant for its path, and not for its model. A user sees only their own grants, as on the page Access. Call
-    this in a thread, because checking all grants takes long.
+    Return None if the call reached no provider, or if it was a direct call (to a path below `/direct`), which needs no
+    grant for a model. A reader who is no admin learns only about grants of their own. Call this in a thread, because
+    checking all grants takes long.
     """
     if not record.provider or not record.model or record.direct is not None:
         return None

@@ -32,31 +32,30 @@ _LABELS: Final = 8
 _GAP: Final = 0.2
 """Share of a column's width that stays empty between two columns."""
 _MARK: Final = 7
-"""Height in pixels of the mark on a column with calls of unknown cost."""
+"""Height in pixels of the mark above a column. The mark says that the cost of some calls is unknown."""
 
 
 class Slot(NamedTuple):
-    """The range of time that one column of a chart covers."""
+    """The range of time that one column of a chart stands for, such as a day or an hour."""
 
     label: str
-    """The whole label, such as "Mon 23 Nov"."""
+    """The full name of the range of time, such as "Mon 23 Nov"."""
     short: str
-    """The label on the axis."""
+    """The short name of the range of time, for the label below the column."""
     since: str
-    """The start of the column's time, as a page's query parameter `from`.
-
-    It is a day, or a day and a time if the column is an hour. It is "" if the column is one call.
+    """The start of the range of time, as a page's query parameter `from`: a day, or a day and a time for a column of
+    one hour. It is "" if the column stands for one call.
     """
     until: str
-    """The end of the column's time, as a page's query parameter `to`: the last day, or a time if the column is an hour.
-
-    It is "" if the column is one call."""
+    """The end of the range of time, as a page's query parameter `to`: the last day, or a day and a time for a column of
+    one hour. It is "" if the column stands for one call.
+    """
     href: str
-    """The URL of the page with this slot as its range."""
+    """The URL to which the column links: the page for only this range of time, or the page of the call."""
 
 
 class Series(msgspec.Struct, frozen=True):
-    """The amounts of one name, such as a model or a caller. There is one amount for each slot of the chart."""
+    """The amounts of one name, such as a model or a caller: one amount for each column of the chart."""
 
     name: str
     amounts: tuple[int, ...]
@@ -162,8 +161,8 @@ def stacked(
 ) -> Stacked:
     """Return the chart of several series. `text` formats amounts, and `axis` formats the labels of the axis.
 
-    `before` has the previous range's total for each slot. `unpriced` has each slot's number of calls with an unknown
-    cost.
+    `before` has the previous range's total for each column. `unpriced` has the number of calls with an unknown cost for
+    each column.
     """
     shown = [one for one in series if not one.hidden]
     totals = [sum(one.amounts[at] for one in shown) for at in range(len(slots))]
@@ -267,8 +266,8 @@ def _at(amounts: Sequence[int], at: int) -> int:
 
 
 def _labels(slots: Sequence[Slot]) -> tuple[Label, ...]:
-    """Return the labels of the columns. If there are more than `_LABELS` columns, only every second, third, ... column
-    has a label. The first and the last label stay inside the chart.
+    """Return the labels of the columns: at most `_LABELS`, at equal distances. The first and the last label are aligned
+    so that they stay inside the chart.
     """
     every = max(1, -(-len(slots) // _LABELS))
     width = 100 / max(1, len(slots))

@@ -17,7 +17,9 @@ MAX_HIDDEN: Final = 20
 
 
 def slots(seen: Visit, buckets: Sequence[Span], unit: str) -> list[charts.Slot]:
-    """Return one column for each time bucket. The column links to the page with the bucket as its range."""
+    """Return the columns of a chart, one for each time bucket. A column links to the same page with the bucket as its
+    range.
+    """
     zone = seen.filter.zone
     made = []
     for span in buckets:
@@ -46,7 +48,9 @@ def _labels(since: datetime, last: datetime, unit: str) -> tuple[str, str]:
 
 
 def draw(seen: Visit, chart: Chart) -> charts.Stacked:
-    """Return the drawing of a chart. Its links switch series on and off, and select a column's time."""
+    """Return a report's chart as columns. Its links hide or show a series, and open the page for the time of one
+    column.
+    """
     hidden = hidden_series(seen)
     series = [
         charts.Series(
@@ -78,10 +82,10 @@ def draw_series(
     *,
     ranked: bool = True,
 ) -> charts.Stacked:
-    """Return the drawing of several series. `amounts` has each series' name, and its amount in each time bucket.
+    """Return the chart of several series. `amounts` maps the name of a series to its amount in each time bucket.
 
-    If `ranked` is true, the largest series come first, and series without a colour of their own are added up. Otherwise
-    the series keep the order of `amounts`, so that each keeps its colour.
+    If `ranked` is true, the largest series come first, and those without a colour of their own are added up. If not,
+    the series have the order of `amounts`.
     """
     given = {name: tuple(values) for name, values in amounts.items()}
     named, others = charts.largest(given) if ranked else ([*given.items()], 0)

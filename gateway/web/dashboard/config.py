@@ -57,7 +57,7 @@ class Found(NamedTuple):
 
 
 class Review(msgspec.Struct, frozen=True):
-    """The differences between a text and the present file, without secrets."""
+    """The differences between a text and the present file, with placeholders in place of secrets."""
 
     values: Sequence[Change]
     lines: Sequence[Line]
@@ -74,7 +74,7 @@ class Form(msgspec.Struct, frozen=True):
 
 
 class Editor(msgspec.Struct, frozen=True):
-    """A request for the page Configuration by an admin, with what is needed to make the page."""
+    """One request for the page Configuration: the admin, the reloader, and the file as the admin may see it."""
 
     request: web.Request
     identity: Identity
@@ -97,10 +97,11 @@ class Editor(msgspec.Struct, frozen=True):
         problem: str = "",
         version: Edit | None = None,
     ) -> web.Response:
-        """Return the page with a text in the editor. `findings` is None if the text was not checked.
+        """Return the page with `text` in the editor. `findings` is None if the text was not checked.
 
-        `review` has the changes to show. `step` is the step that led to this page. `problem` is a message. `version` is
-        the earlier version of the file from which the text comes.
+        `step` is what the admin did with the text (`STEPS`), or "conflict" if the file has changed meanwhile. `review`
+        has the changes to show, and `problem` an error message. If the text is an earlier version of the file,
+        `version` is this version.
         """
         history = self.reloader.history
         found = None if findings is None else [Found(one, _excerpt(text, one)) for one in findings[:MAX_FINDINGS]]
@@ -167,14 +168,16 @@ async def _save(editor: Editor, text: str) -> web.Response:
 
 
 async def _conflict(editor: Editor, text: str) -> web.Response:
-    """Return the page for a file that was changed after the form was loaded. It shows the form's text and the file."""
+    """Return the page with the admin's text and its differences from the file, which somebody else has changed
+    meanwhile.
+    """
     proposal = await editor.proposal(text)
     review = await asyncio.to_thread(review_of, text, editor.view, editor.reloader.key)
     return await editor.page(text, status=409, findings=proposal.errors, review=review, step="conflict")
 
 
 async def _editor(request: web.Request) -> Editor | web.Response:
-    """Return the values for the page, or an error page if there is no configuration to show.
+    """Return the request's `Editor`, or an error page if there is no configuration to show.
 
     Raises `Denied` if the caller is no admin.
     """
@@ -224,10 +227,9 @@ def _digest(text: str) -> str:
 
 
 def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
-    """Return the differences between a text and the present file, or None if the text is not valid HuJSON.
+    """Return the differences between the present file and a text, or None if the text is not valid HuJSON.
 
-    The differences show no secrets: the text has placeholders for known secrets, and a new secret is replaced by a
-    placeholder. Call this in a thread.
+    Placeholders stand for all secrets, also for secrets that are new in the text. Call this in a thread.
     """
     try:
         redacted = redact(parse(text), key, view.active)
@@ -241,11 +243,11 @@ def review_of(text: str, view: ConfigView, key: bytes) -> Review | None:
 
 
 def with_present_keys(text: str, view: ConfigView) -> str:
-    """Return an earlier version of the file (`text`), changed so that the gateway can save it.
+    """Return an earlier version of the file (`text`), with today's placeholders where the gateway needs them.
 
-    The text has placeholders for secrets. The gateway may no longer know the secret of such a placeholder. Then the
-    value with this placeholder is replaced by the present value of the same setting, if the present value has a
-    placeholder too.
+    A placeholder stands for a secret, such as an API key. If the gateway no longer knows the secret of a placeholder, a
+    save would fail. So a value with such a placeholder is replaced by the present value at the same path, if that value
+    has a placeholder too.
     """
     try:
         earlier, present = parse(text), parse(view.text)

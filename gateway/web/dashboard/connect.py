@@ -26,16 +26,15 @@ _MODEL: Final = re.compile(
 """Pattern for the sample models in clients' settings. The page replaces them by a model that the reader may use."""
 
 _TWICE: Final = re.compile(r'(\n *)("[^"\n]+": \{\}),\1\2(?=\n)')
-"""Pattern for two successive lines of JSON that are equal and have the value {}. They occur if two sample models are
-replaced by the same model."""
+"""Pattern for two equal JSON lines in a row whose value is {}. They occur if one model replaces two sample models."""
 
 
 class Part(NamedTuple):
-    """A paragraph, or a block of code."""
+    """A part of the settings of a client: a paragraph of text, or a block of code."""
 
     code: str
     texts: tuple[str, ...]
-    """The texts of a paragraph. The first, third, ... are plain text, and the second, fourth, ... are code."""
+    """The pieces of a paragraph, alternately plain text and code. The first piece is plain text."""
 
 
 async def connect(request: web.Request) -> web.Response:

@@ -93,8 +93,8 @@ def _request_turns(flag: Plugin, body: bytes) -> list[Turn]:
 def _reply_turns(flag: Plugin, record: Record, stored: CapturedBodies) -> list[Turn]:
     """Return the texts of the reply.
 
-    How a reply is decoded may depend on the path and query of its request, which are not stored. So the reply is
-    decoded for one possible request after the other, until one of them yields a text.
+    The plugin may decode a reply differently for different requests, and the request's path and query are not stored.
+    So the reply is decoded for each of the possible requests, until a text is found.
     """
     body, head = stored.reply.body, Head(record.status, stored.reply.headers)
     for request, target in _readings(flag, record, stored):
@@ -112,12 +112,11 @@ def _reply_turns(flag: Plugin, record: Record, stored: CapturedBodies) -> list[T
 
 
 def _readings(flag: Plugin, record: Record, stored: CapturedBodies) -> Iterator[tuple[ClientRequest, Target]]:
-    """Yield requests to which this reply may belong, each with the `Target` to which the gateway would have sent the
-    request.
+    """Yield the requests that the client may have sent, each with its `Target`, to decode the stored reply with them.
 
-    The format of a reply may depend on the path and query of the request, which are not stored. So several requests are
-    possible for each of the plugin's dialects (variants of its API format). Of these, a request comes first if its
-    streamed reply would have the content type of this reply.
+    Not all values of a request are stored, such as its path and query. So there are two possible requests for each
+    dialect of the plugin (variant of its API format). The one whose streamed reply has the stored content type comes
+    first.
     """
     content_type = stored.reply.headers.get("content-type", "").partition(";")[0]
     try:
@@ -158,9 +157,9 @@ def _whole(flag: Plugin, event: Event, role: str) -> Iterator[Turn]:
 
 
 def _tool(event: Event, place: Place) -> str:
-    """Return the name of the tool that is called with the text at `place`.
+    """Return the name of the called tool, if the text at `place` is the arguments of a tool call.
 
-    Return "" if this text has no arguments of a tool call, or if the event has no name beside the arguments.
+    Return "" for any other text, and if the object that has the arguments has no name.
     """
     if place.kind != "arguments":
         return ""
@@ -170,7 +169,7 @@ def _tool(event: Event, place: Place) -> str:
 
 
 def _blocks(flag: Plugin, events: Iterable[Event], tools: Iterable[str]) -> Iterator[Turn]:
-    """Yield one turn for each block of a stream, except for blocks without text.
+    """Yield one turn for each content block of a streamed reply, except for blocks without text.
 
     `tools` are the names of the called tools, in the order of the calls.
     """

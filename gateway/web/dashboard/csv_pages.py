@@ -1,5 +1,5 @@
-"""CSV files of the tables on pages. A file has the same filter as its page, and also the rows that do not fit on the
-page.
+"""CSV files of the tables on pages. A CSV file has the filter of its page, but also contains the rows for which the
+page has no room.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ async def csv_page(seen: Visit, name: str, columns: Sequence[str], rows: Iterabl
 async def csv_page_in_steps(
     seen: Visit, name: str, columns: Sequence[str], steps: AsyncIterable[Iterable[T]], line: Callable[[T], str]
 ) -> web.Response:
-    """Return the CSV file of a page, from rows that are read in several steps.
+    """Return the CSV file of a page, from rows that are read in several steps. `line` returns the CSV line of a row.
 
-    The file has the same format as a file of `csv_page`. `line` returns the CSV line of a row. This takes half the time
-    of `csv_page`, which makes cells from the row. The difference matters for some ten thousand rows. The rows of a step
-    are freed before the next step, because freeing all rows at once would block the event loop for too long.
+    For some ten thousand rows, this takes half the time of `csv_page`, which makes a list of cells from each row. The
+    rows of a step are freed before the next step, because freeing all rows at once would block the event loop for too
+    long.
     """
     parts = [await asyncio.to_thread(_joined, rows, line) async for rows in steps]
     return _response(seen, name, b"".join((as_csv(columns, ()), *parts)))

@@ -1,4 +1,6 @@
-"""The page Errors: errors by code and provider over time, the messages with an example call, and advice."""
+"""The page Errors: the number of errors over time by code and provider, and a table of the error messages. Each message
+has an example call and advice.
+"""
 
 from __future__ import annotations
 
@@ -44,11 +46,11 @@ ADVICE: Final = {
 
 
 COLUMNS: Final = ("code", "native", "provider", "message", "calls", "last_at", "example")
-"""Columns of the CSV file of the table of messages."""
+"""Columns of the CSV file of error messages."""
 
 
 class Message(NamedTuple):
-    """A row of the table of messages."""
+    """A row of the page's table of error messages."""
 
     row: MessageRow
     advice: str

@@ -64,7 +64,7 @@ class Bar(NamedTuple):
 
 
 def label(by: Dimension, name: str) -> str:
-    """Return the text that a page shows for a name. The name may be "" or `OTHERS`."""
+    """Return the text that a page shows for a name. The name may be "", or `OTHERS` for the sum of all other names."""
     if name == OTHERS:
         return OTHERS_TEXT
     return name or NAMELESS.get(by, "–")
@@ -177,8 +177,8 @@ def _ratio(ratio: float) -> str:
 
 
 def _points(now: float | None, before: float | None, better: Better) -> Change | None:
-    """Return the change of a fraction, such as the fraction of failed calls, in percentage points. Return None if one
-    of the two fractions is not known.
+    """Return the change of a fraction, such as the fraction of failed calls, in percentage points. Return None if `now`
+    or `before` is None.
     """
     if now is None or before is None:
         return None

@@ -53,7 +53,7 @@ class Choice(NamedTuple):
 
 
 class Chip(NamedTuple):
-    """A value in the filter, which the page shows with a link that removes it."""
+    """A value of the page's filter. The page shows it with a link that removes the value from the filter."""
 
     label: str
     value: str
@@ -162,7 +162,9 @@ def _names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _times(chosen: Range) -> str:
-    """Return the times at which a range begins and ends, such as ", 09:00 – 12:00", or "" if both are midnight."""
+    """Return the times at which a range begins and ends, to be appended to its days: ", 09:00 – 12:00". Return "" if
+    both are midnight.
+    """
     if not chosen.has_times:
         return ""
     since, until = (datetime.fromtimestamp(at, chosen.zone) for at in (chosen.span.since, chosen.span.until))

@@ -31,7 +31,7 @@ SESSIONS: Final = 200
 
 
 class Result(NamedTuple):
-    """A page to which the reader can go."""
+    """A page that the search has found."""
 
     kind: str
     name: str
@@ -54,8 +54,8 @@ async def find(request: web.Request) -> web.Response:
 
 
 def _results(text: str, names: Names, sessions: Sequence[Session], *, admin: bool) -> Iterator[Result]:
-    """Yield the pages, models, clients and so on whose name contains `text`. If `text` is empty, yield only pages,
-    models and people.
+    """Yield the pages, models, people, clients and sessions whose name contains `text`. If `text` is empty, yield
+    pages, models and people only.
     """
     entries = [entry for _, group in NAVIGATION for entry in group]
     pages = (Result("page", entry.label, entry.path) for entry in entries if admin or not entry.admins)

@@ -71,7 +71,7 @@ class Entry(NamedTuple):
     label: str
     icon: str
     filtered: bool = True
-    """True if the page has the call filter. Links to the page then keep the filter."""
+    """True if the page has the filter of calls. A link to the page then keeps the filter of the present page."""
     admins: bool = False
     """Whether only admins may see the page."""
 

@@ -17,8 +17,7 @@ from gateway.web.admin.sessions import scope
 LOOK_SECONDS: Final = 1.0
 """Seconds between two checks for new records."""
 OPEN_CALLS_SECONDS: Final = 3.0
-"""Seconds after which open pages are told to load their numbers again while calls are in flight, even if there are no
-new records."""
+"""Seconds after which a page loads its numbers again while calls are in flight, even if there are no new records."""
 PING_SECONDS: Final = 15.0
 """Seconds without a server-sent event after which a comment line is sent, to find out whether the browser is still
 connected."""
@@ -46,8 +45,9 @@ async def live(request: web.Request) -> web.StreamResponse:
 
 
 def _is_due(gateway: Gateway, sent: float) -> bool:
-    """Return whether calls are in flight and nothing was sent for more than `OPEN_CALLS_SECONDS`.
+    """Return whether a page must load its numbers again, because calls are in flight and it has got no event for
+    `OPEN_CALLS_SECONDS`.
 
-    `sent` is the time of the last event or comment, in seconds of the monotonic clock.
+    `sent` is the time of the page's last event or comment line, in seconds of the monotonic clock.
     """
     return gateway.is_serving_calls and monotonic() - sent > OPEN_CALLS_SECONDS

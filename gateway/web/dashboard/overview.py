@@ -74,7 +74,9 @@ async def overview(request: web.Request) -> web.Response:
 
 
 def _before(seen: Visit) -> str:
-    """Return a text with the first and the last day of the previous range."""
+    """Return the first and the last day of the range with which the page compares its numbers, such as "10 – 16 Nov
+    2026".
+    """
     span, zone = seen.filter.range.before, seen.filter.zone
     first, last = (datetime.fromtimestamp(at, zone).date() for at in (span.since, max(span.since, span.until - 1)))
     return days(first, last)

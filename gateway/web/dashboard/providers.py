@@ -83,8 +83,9 @@ def _bar(seen: Visit) -> Awaitable[FilterBar]:
 
 
 async def _reports(seen: Visit) -> tuple[Models, Iterable[ModelHealth], FilterBar | None]:
-    """Return the sums over the calls of each model, the health of the models, and the filter bar. The values are empty
-    if the store cannot be read.
+    """Return the sums over the calls of each model, the health of the models, and the filter bar.
+
+    If the store cannot be read, there are no sums and no health, and the filter bar is None.
     """
     try:
         return await asyncio.gather(seen.reports.models(seen.filter), seen.reports.health(), _bar(seen))

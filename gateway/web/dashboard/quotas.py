@@ -34,7 +34,7 @@ class Bucket(NamedTuple):
     capacity: int
     reserved: int
     level: float
-    """The rest of the bucket, in percent of the capacity. It is the width of the bar."""
+    """Percentage of the capacity that is left. It is the width of the bar."""
     css: str
     state: str
     refill: str

@@ -16,7 +16,7 @@ COLUMNS: Final = (
     "calls", "errors", "cancelled", "input", "output", "cache_read", "cache_written", "cost_usd", "cost_unknown_calls",
     "saved_usd", "duration_p50_ms", "duration_p95_ms", "first_event_p95_ms",
 )  # fmt: skip
-"""Columns of the CSV file of a table, except for the first column, which has the name."""
+"""Columns of a table's CSV file after the first column. The first column has the name of the row."""
 _HEADS: Final = (
     ("name", "Name", ""),
     ("calls", "Calls", "number"),

@@ -41,7 +41,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 """Columns of the CSV file of sessions."""
 STEP: Final = 1_000
-"""Number of sessions that are read at once for the CSV."""
+"""Number of sessions that are read from the store together, for the CSV file."""
 
 
 class Spent(NamedTuple):
@@ -67,11 +67,15 @@ class Step(NamedTuple):
     call: Record
     href: str
     pause: str
-    """The time without a call before this call. It is "" if the time is short."""
+    """The time between the previous call and this one, in words. It is "" if it is shorter than `PAUSE_SECONDS`."""
     wait: float
-    """Width of the bar's first part, in percent. It stands for the time before the first event."""
+    """Width of the first part of the call's bar, for the time before the first event of the reply. It is in percent of
+    the width of the longest bar.
+    """
     reply: float
-    """Width of the bar's second part, in percent. It stands for the time after the first event."""
+    """Width of the second part of the call's bar, for the time from the first event to the end of the reply. It is in
+    percent of the width of the longest bar.
+    """
     spent: Spent | None
     """The session's cost up to and including this call.
 
@@ -96,7 +100,9 @@ async def sessions(request: web.Request) -> web.StreamResponse:
 
 
 async def _steps_of_file(seen: Visit) -> AsyncIterator[Sequence[BriefSession]]:
-    """Yield the rows of the CSV file of sessions, in groups that are read one after the other."""
+    """Yield the sessions for the CSV file, in groups of at most `STEP` sessions. Each group is read from the store when
+    it is needed.
+    """
     cursor = None
     for _ in range(0, MOST, STEP):
         part = await seen.reports.brief_sessions(seen.filter, limit=STEP, cursor=cursor)
@@ -143,18 +149,18 @@ async def session(request: web.Request) -> web.Response:
 def _drawn(
     session: Session, newest_first: Sequence[Record], zone: ZoneInfo, *, newest: bool
 ) -> tuple[list[Step], charts.Stacked | None]:
-    """Return the steps of a timeline, and a chart of their tokens. Times are in `zone`.
+    """Return the steps of a timeline, and a chart of their tokens.
 
-    `newest` is True if `newest_first` has the session's newest call. Only then do the steps show the session's cost.
+    `newest` is True if the page shows the newest calls of the session. On other pages, the steps have no cost.
     """
     steps = [*timeline(session, newest_first, newest=newest)]
     return steps, _chart(steps, zone)
 
 
 def timeline(session: Session, newest_first: Sequence[Record], *, newest: bool) -> Iterator[Step]:
-    """Yield the steps of a timeline, the oldest first. `newest_first` are the calls of one page.
+    """Yield the calls of a page as steps of a timeline, the oldest first. `newest_first` are these calls.
 
-    `newest` is True if this page has the session's newest call. Only then do the steps show the session's cost.
+    `newest` is True if the page shows the newest calls of the session. On other pages, the steps have no cost.
     """
     calls = newest_first[::-1]
     longest = max((call.duration_ms for call in calls), default=0) or 1
@@ -178,9 +184,7 @@ def timeline(session: Session, newest_first: Sequence[Record], *, newest: bool) 
 
 
 def _before(session: Session, calls: Sequence[Record]) -> Spent:
-    """Return the cost of a session's older calls: of all calls except `calls`, which are the newest calls of the
-    session.
-    """
+    """Return the cost of the calls before `calls`. `calls` must include the newest call of the session."""
     costs = [call.cost for call in calls]
     return Spent(session.known_cost - sum(filter(None, costs)), session.cost_unknown_calls - costs.count(None))
 

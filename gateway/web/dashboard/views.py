@@ -21,7 +21,7 @@ from gateway.web.dashboard import charts, words
 from gateway.web.provider_health import KnownHealth
 
 _REGION: Final = re.compile(r"(?:^|\.)([a-z]{2,4}(?:-[a-z]+)+-\d)(?:\.|$)")
-"""A cloud region as a label of a host name, such as us-east-1 in bedrock-runtime.us-east-1.amazonaws.com."""
+"""Pattern for a cloud region in a host name, such as us-east-1 in bedrock-runtime.us-east-1.amazonaws.com."""
 
 NO_MODELS: Final = Models(buckets=(), rows=())
 
@@ -99,10 +99,9 @@ def provider_cards(
 ) -> list[ProviderCard]:
     """Return the cards of providers, in the order of the configuration.
 
-    If `everything` is true, all providers and models are shown. Otherwise only the models in `granted` and their
-    providers are shown. `granted` has pairs (provider id, model), without disabled providers. `keys` knows the keys
-    that providers refuse. `models` has the sums over the calls in the range of time. `health` has the state, the last
-    success and the last error of each model.
+    If `everything` is true, all providers and models are shown. If not, only the models in `granted` and their
+    providers are shown. `granted` has pairs (provider id, model), without disabled providers. `keys` has the API keys
+    that a provider has refused. `models` has the sums over the calls in the page's range of time.
     """
     rows = {(row.provider, row.model): row for row in models.rows}
     states = {(state.standing.provider, state.standing.model): state for state in health}

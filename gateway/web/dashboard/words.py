@@ -21,9 +21,9 @@ _AGES: Final = (
     (86400, 3600, "h"),
     (30 * 86400, 86400, "d"),
 )
-"""Units of ages as triples (limit, length, name). Limit and length are in seconds.
-
-A unit is used for ages below its limit."""
+"""The units of ages, each as (limit, length, name), with limit and length in seconds. An age is shown in the first unit
+whose limit it is below.
+"""
 _NOW: Final = 5
 """An age below this number of seconds is shown as "just now"."""
 
@@ -96,7 +96,7 @@ def _short(number: float) -> str:
 
 
 def axis_money(nanodollars: int) -> str:
-    """Return the text of an amount at the axis of a chart, such as "$0.5" or "$20k". It is not rounded."""
+    """Return an amount as a label of a chart's axis, with as many digits as it needs: "$0.5" or "$20k"."""
     dollars = nanodollars / NANODOLLARS
     if dollars >= 1000:
         value, unit = next((dollars / size, name) for size, name in _SHORT if dollars >= size)
@@ -141,18 +141,16 @@ def ago(at: float, now: float) -> str:
 
 
 _OUTCOMES: Final = {"ok": "good", "cancelled": "ended"}
-"""CSS classes of the outcomes that are not failures. The value of `outcome_css` for any other outcome is "off"."""
+"""The CSS class of a call's outcome. An outcome that is not in this mapping is a failure."""
 
 
 def outcome_css(outcome: str) -> str:
-    """Return the CSS class for an outcome of a call. The outcome `cancelled` has a class of its own, and is not shown
-    as a failure.
-    """
+    """Return the CSS class of a call's outcome. `cancelled` is not shown as a failure."""
     return _OUTCOMES.get(outcome, "off")
 
 
 def cents(dollars: str) -> str:
-    """Return a decimal number, with zeros added so that it has at least two decimal places."""
+    """Return an amount in dollars with at least two decimal places. Zeros are added if necessary."""
     whole, _, rest = dollars.partition(".")
     return f"{whole}.{rest:0<2}"
 

@@ -35,20 +35,21 @@ from gateway.web.reading_timer import ReadingTimer
 FRAMES_AT_ONCE: Final = 16
 """Maximum number of frames that are handled in one iteration of the event loop."""
 OTHER_LINES: Final = 48 * 1024
-"""Number of bytes by which all headers of a request together may exceed the maximum length of one header line.
+"""Bytes that all headers of a request together may have in addition to the maximum length of one header line.
 
-The number is limited because `h2` takes about 10 ms to decompress 64 KiB."""
+The number is limited because `h2` takes about 10 ms to decompress 64 KiB.
+"""
 
 
 class Server(Protocol):
-    """The HTTP/1.1 server (`web/http_server.py`), as HTTP/2 connections use it."""
+    """The methods of the HTTP/1.1 server (`web/http_server.py`) that an HTTP/2 connection calls."""
 
     def connection_made(self, handler: Any, transport: asyncio.Transport) -> None: ...
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None: ...
 
     def connection(self, room: Room) -> Any:
-        """Return a new asyncio protocol object for HTTP/1.1. It reads its limits from `room`, and reports to `room`
+        """Return a new asyncio protocol object that serves HTTP/1.1. It reads its limits from `room`, and tells `room`
         when it is open, busy, idle or closed.
         """
 
@@ -99,10 +100,10 @@ class Http2Connection(asyncio.Protocol):
 
     @property
     def has_no_head(self) -> bool:
-        """True if no stream is open. It is true even if a part of the next request's head has arrived.
+        """True if no stream is open.
 
-        Such a request is not lost if the connection ends. GOAWAY tells the client that the request was not processed,
-        so the client can send it again.
+        The bytes of a next request do not count, even if some have arrived. If the connection ends, GOAWAY tells the
+        client that this request was not processed, so the client can send it again.
         """
         return not self._streams
 
@@ -114,7 +115,9 @@ class Http2Connection(asyncio.Protocol):
         self._close_if_drained()
 
     def force_close(self) -> None:
-        """End the connection after the bytes that wait to be sent."""
+        """End the connection without waiting for its streams. Bytes that are already waiting for the socket are still
+        sent.
+        """
         if not self._is_ended:
             self._send_goaway(ErrorCodes.NO_ERROR)
             self._end()
@@ -266,7 +269,9 @@ class Http2Connection(asyncio.Protocol):
     # what the streams ask for
 
     def extra_info(self, name: str, default: Any) -> Any:
-        """Return a fact about the connection. "connection" is its transport, which all its streams share."""
+        """Return a value such as "peername" of the socket's transport, as `get_extra_info` of asyncio does. For
+        "connection", return the transport itself.
+        """
         if self._raw is None:
             return default
         return self._raw if name == "connection" else self._raw.get_extra_info(name, default)
@@ -329,9 +334,10 @@ class Http2Connection(asyncio.Protocol):
     # the end
 
     def _reset(self, number: int, code: ErrorCodes) -> None:
-        """Reset a stream.
+        """Reset a stream. Do nothing if the client has reset it already.
 
-        Raises `Exceeded` if there are too many resets. Resets by the gateway count only if the client has caused them.
+        Raises `Exceeded` if the client has caused too many resets. A reset because of an error of the gateway does not
+        count.
         """
         try:
             self._h2.reset_stream(number, code)
@@ -349,12 +355,14 @@ class Http2Connection(asyncio.Protocol):
         self._sender.flush(frame.serialize())
 
     def _refuse(self, limit: str) -> None:
-        """End the connection of a client that has exceeded a limit."""
+        """End the connection of a client that has exceeded the limit `limit`, such as `resets_per_minute`."""
         self._connections.exceeded(self, limit)
         self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "")
 
     def _fail(self, code: ErrorCodes | int, kind: str) -> None:
-        """End the connection of a client that has broken a rule. `kind` is for the log."""
+        """End the connection of a client that has broken a rule of HTTP/2. `kind` names the fault in the log. With "",
+        nothing is logged.
+        """
         if kind:
             self._connections.malformed(kind, new_id(), None)
         self._h2.clear_outbound_data_buffer()

@@ -20,19 +20,21 @@ CONTINUATION: Final = 0x9
 MAX_FRAME: Final = 16 * 1024
 """Maximum number of bytes of a received frame: the initial SETTINGS_MAX_FRAME_SIZE (RFC 9113, 6.5.2)."""
 SMALL_BYTES: Final = 128
-"""A DATA frame with fewer bytes than this number takes a token from the budget of control frames. A frame that ends the
-stream does not."""
+"""Size in bytes below which a DATA frame counts as a control frame. The last frame of a stream does not count."""
 EARNED: Final = 4
-"""Number of control frames that a client may send for each frame with content, sent or received.
+"""Number of further control frames that a client may send after each frame with content, sent or received.
 
-Some clients send two WINDOW_UPDATE frames and a PING for each DATA frame."""
+Some clients send two WINDOW_UPDATE frames and a PING for each DATA frame.
+"""
 _HEAD_BYTES: Final = 9
 _END_STREAM: Final = 0x1
 _END_HEADERS: Final = 0x4
 
 
 class Budget:
-    """A token bucket for one kind of event, such as resets. It begins with `most` tokens and refills in a minute."""
+    """A token bucket for one kind of event, such as resets. It begins with `most` tokens, and gets `most` tokens a
+    minute.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most

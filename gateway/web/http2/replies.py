@@ -1,4 +1,5 @@
-"""A parser of the gateway's own HTTP/1.1 replies, whose parts are then sent in HTTP/2.
+"""A parser of replies in HTTP/1.1. The gateway itself has written them, and sends the parsed heads and bodies in
+HTTP/2.
 
 It accepts only what the gateway writes: a body with `content-length`, or in chunks without extensions and trailers.
 Everything else is a bug, and raises `BadReply`.
@@ -21,7 +22,7 @@ class BadReply(Exception):
 class ReplyHead(NamedTuple):
     status: int
     headers: list[tuple[bytes, bytes]]
-    """The headers of HTTP/2, with the pseudo-header field `:status`."""
+    """The headers as HTTP/2 sends them, with the pseudo-header field `:status` first."""
     ends: bool
     """Whether the reply has no body. The stream then ends with the head."""
     closes: bool
@@ -62,7 +63,8 @@ class ReplyParser:
         return True
 
     def _begin(self, number: int, status: bytes, fields: list[tuple[bytes, bytes]]) -> None:
-        """Add the head of a reply to the parts that `feed` returns, and prepare to parse the body.
+        """Add the head of a reply to the parts that `feed` returns, and prepare to parse the body. `number` is the
+        status.
 
         Raises `BadReply` if the head does not give the length of the body.
         """

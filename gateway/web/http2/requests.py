@@ -38,9 +38,9 @@ class MalformedRequest(Exception):
 class Head(NamedTuple):
     method: bytes
     data: bytes
-    """The head in HTTP/1.1."""
+    """The head in the format of HTTP/1.1."""
     is_chunked: bool
-    """Whether the body follows in chunks of HTTP/1.1."""
+    """Whether the body must follow in HTTP/1.1 chunks."""
 
 
 def http1_head(headers: Headers, *, has_body: bool) -> Head:

@@ -25,7 +25,7 @@ MAX_SENT_FRAME: Final = 16 * 1024
 class Sender:
     """Sends the replies of one connection.
 
-    Each sent frame adds to the budget `control_frames`, which limits the control frames that the client may send.
+    Each sent frame adds `EARNED` tokens to `control_frames`, the budget of the client's control frames.
     """
 
     def __init__(self, h2: H2Connection, control_frames: Budget) -> None:
@@ -72,7 +72,10 @@ class Sender:
         self._ready.pop(stream.number, None)
 
     def window_opened(self, number: int) -> None:
-        """Send what the client's new window allows. `number` is 0 for the window of the connection."""
+        """Send what has waited for a flow-control window that the client has enlarged now.
+
+        `number` is the number of the stream, or 0 for the window of the whole connection.
+        """
         if not number:
             self._ready = dict(self._waiting)
         elif (stream := self._waiting.get(number)) is not None:

@@ -48,11 +48,11 @@ def new_h2(head_bytes: int) -> H2Connection:
 
 
 def settings_bytes(connection: H2Connection, streams: int) -> bytes:
-    """Return the first bytes for the client: SETTINGS and WINDOW_UPDATE.
+    """Return the first bytes for the client: SETTINGS, with `streams` as the maximum number of open streams, and
+    WINDOW_UPDATE.
 
-    SETTINGS tells the client the maximum number of open streams. The `h2` object does not get this number. If it did,
-    it would end the connection of a client that opens too many streams before the client has read the settings. The
-    gateway only refuses these streams.
+    The `h2` object does not get this number, because it would end the connection of a client that opens too many
+    streams before it has read the SETTINGS. The gateway only refuses such streams.
     """
     values = {**connection.local_settings, SettingCodes.MAX_CONCURRENT_STREAMS: streams}
     return b"".join([SettingsFrame(0, settings=values).serialize(), connection.data_to_send()])

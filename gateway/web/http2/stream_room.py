@@ -1,7 +1,7 @@
-"""A stand-in for `Connections`, so that the streams of HTTP/2 are not counted as connections.
+"""A `Room` that counts no connections, for the streams of HTTP/2.
 
-Each stream has an HTTP/1.1 protocol object, which expects an object like `Connections`. Only the HTTP/2 connection
-itself is counted.
+An HTTP/1.1 protocol object tells its `Room` when its connection is open, busy or idle. The `Room` of a socket is a
+`Connections` object, which counts the sockets. A stream has no socket of its own, so it must not be counted.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from gateway.web.connection_limits import Connections
 
 
 class StreamRoom:
-    """Takes the place of a `Connections` object for the protocol objects of streams. Every stream is admitted, and none
-    is counted as a connection.
+    """A `Room` for the HTTP/1.1 protocol objects that serve the streams of an HTTP/2 connection. Every stream is
+    admitted, and none is counted as a connection.
     """
 
     def __init__(self, connections: Connections, served: Callable[[Any], None]) -> None:

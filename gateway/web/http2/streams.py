@@ -1,9 +1,10 @@
 """A stream of an HTTP/2 connection, as the asyncio transport of an HTTP/1.1 protocol object.
 
 - The protocol object is a `Connection` of `web/connections.py`. It serves exactly one request.
-- The bytes that the protocol writes are parsed (`replies.py`), and sent as the client's windows allow. Until they are
-  sent, the protocol's writing is paused. So the protocol's limits for clients that do not read apply to each stream.
-- While the protocol pauses reading, it gets no more of the body, and the client's window does not grow.
+- The bytes that the protocol object writes are parsed (`replies.py`), and sent as far as the client's flow-control
+  windows allow. While some are unsent, the protocol object must not write more. So its time limit for clients that do
+  not read applies to each stream.
+- While the protocol object pauses reading, it gets no more of the body, and the client's window does not grow.
 - A stream whose reply is cut is reset, so that the client does not take the reply for complete.
 """
 
@@ -172,7 +173,7 @@ class Stream(asyncio.Transport):
         self._balance()
 
     def served(self) -> None:
-        """Record that the protocol has finished the request."""
+        """Record that the protocol object has served the request. The stream ends when the reply is sent too."""
         self._is_served = True
         self._finish()
 
@@ -185,7 +186,7 @@ class Stream(asyncio.Transport):
             asyncio.get_running_loop().call_soon(self.lose, None)
 
     def _balance(self) -> None:
-        """Pause the protocol's writing while there are unsent bytes."""
+        """Let the protocol object pause its writing while there are unsent bytes, and resume it when there are none."""
         if self._handler is None or self._is_paused is self.awaits_window:
             return
         self._is_paused = not self._is_paused
@@ -197,8 +198,8 @@ class Stream(asyncio.Transport):
     # the transport of the protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return a fact about the client's connection. "socket" is None, so that no stream sets options of the shared
-        socket.
+        """Return a value such as "peername" of the client's connection. For "socket", return None, so that no stream
+        sets options of the shared socket.
         """
         return None if name == "socket" else self._connection.extra_info(name, default)
 

@@ -19,7 +19,9 @@ _FORMULA: Final = frozenset({"=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\u
 
 _PLAIN_CELL: Final = f'(?:[^{re.escape("".join(_FORMULA))}",][^",\r\n]*)?'
 _PLAIN: Final = re.compile(f"{_PLAIN_CELL}(?:,{_PLAIN_CELL})*")
-"""Pattern of cells with commas between them, if no cell needs quotes, or an apostrophe against formulas."""
+"""Pattern for a line of cells with commas between them. It does not match if a cell needs quotes, or if a spreadsheet
+could interpret a cell as a formula.
+"""
 
 Cell = str | int | float | None
 

@@ -33,8 +33,8 @@ MAX_VALUE: Final = 1024
 MAX_DAYS: Final = 5 * 366
 """Maximum number of days of a range."""
 _FIRST_YEAR: Final = 2000
-"""The earliest year that a range may contain. Sums are kept by quarter hours, and in earlier years some zones had
-offsets that are no multiple of 15 minutes.
+"""The earliest year that a range may contain. The store keeps sums by quarter hours of UTC. In earlier years, some time
+zones had offsets that are no multiple of 15 minutes.
 """
 _LAST_YEAR: Final = 9000
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -98,7 +98,7 @@ class PageFilter:
 
     @property
     def of_calls(self) -> dict[str, str | int]:
-        """The values that the fields of a call must have, except for the login.
+        """The values of a call's fields that the filter requires. The login is left out.
 
         A key is the name of a field (`CALL_FILTERS` in `store/rows.py`), or `HEADER` for a recorded header.
         """

@@ -22,7 +22,7 @@ SUMS: Final = (
     "calls", "failed", *USAGE_KINDS, "cost_usd", "cost_unknown_calls", "estimated_calls", "cache_saved_usd",
     "duration_ms",
 )  # fmt: skip
-"""Columns of the CSV after the columns of the groups."""
+"""Columns of the CSV file for the sums. They come after the columns by which the calls are grouped."""
 
 
 def truncated(rows: Sequence[UsageRow]) -> bool:

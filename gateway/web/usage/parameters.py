@@ -41,23 +41,22 @@ class BadUsage(ValueError):
 
 
 class UsageRequest(msgspec.Struct, frozen=True):
-    """A request for usage: the query for the store, the first and the last day or hour as text, and the format of the
-    answer.
-    """
+    """A request for usage, as parsed from its parameters."""
 
     query: UsageQuery
     first: str | None
     """The first day or hour, in the form that the rows of the answer use. It is None if the request has no start."""
     last: str | None
-    """The last day or hour, which is included. It is None if the request has no end."""
+    """The last day or hour. Its calls are included. It is None if the request has no end."""
     format: Format = "json"
 
 
 def parse_parameters(parameters: Mapping[str, str], *, now: float | None = None) -> UsageRequest:
     """Return the parsed request. Empty parameters are ignored. Raises `BadUsage` if a parameter is wrong.
 
-    A request by hour without `from` begins `HOURS_OF_DAYS` days before the end of `to`. If `to` is missing too, it
-    begins that number of days before `now` (Unix time in seconds). If `now` is None, there is no such default.
+    `now` (Unix time in seconds) is used for a request by hour without `from`. The request then begins on the day that
+    is `HOURS_OF_DAYS` days before `to`, or before `now` if there is no `to`. If `now` is None, such a request has no
+    start.
     """
     if unknown := sorted(set(parameters) - set(PARAMETERS)):
         raise BadUsage(f"{unknown[0][:MAX_SHOWN]}: is no parameter; there are {_list(PARAMETERS)}")

@@ -3,8 +3,9 @@
 - Each built-in kind of secret is a key with a published form, usually a prefix such as `ghp_`. Sources: GitHub's list
   of patterns for secret scanning, AWS's IAM reference (unique identifiers), RFC 7468 (PEM), RFC 7519 (JWT), Tailscale's
   page on keys.
-- In a stream, letters and digits at the end of the text are held back, because they may be the beginning of a key. Text
-  before a blank is usually passed on at once. So a pattern in the configuration should not match blanks.
+- In a stream, letters and digits at the end of the text are held back, because they may be the beginning of a key. Once
+  a blank follows them, they are usually passed on. So a configured pattern that matches blanks may miss a secret in a
+  stream.
 - A changed prompt misses the provider's prompt cache. The same secret is always replaced by the same text, so later
   turns hit the cache again.
 - Thinking is not changed, because the provider has signed it.
@@ -28,10 +29,11 @@ blocks = True
 
 
 class Form(NamedTuple):
-    """Search strings and a pattern for one kind of secret."""
+    """Search strings and a pattern that find one kind of secret."""
 
     marks: tuple[str, ...]
-    """Strings for a quick search. Each secret of this kind contains at least one of these strings."""
+    """Strings of which every secret of this kind contains at least one, for a quick search before the slower pattern.
+    """
     pattern: str
     """Regular expression for a secret of this kind. The length of a match is limited, so that a stream is not held
     back without limit."""
@@ -75,9 +77,10 @@ may be the beginning of a secret."""
 _BEGIN: Final = "-----BEGIN "
 _END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 _NAMED: Final = re.compile(r"(?i:aws_?secret_?(?:access_?)?key)[\"'\\ :=]{1,8}[A-Za-z0-9/+]{0,40}\Z")
-"""Pattern for the end of a text, if it names a secret key of AWS and the key may continue: `aws_secret_key = wJal`.
+"""Pattern for the name of an AWS secret key, followed by a beginning of the key, at the end of a text: `aws_secret_key
+= wJal`.
 
-The key itself has no form that can be recognized. So the filter searches for the name before the key."""
+The key alone has no form that can be recognized, so the name before the key is searched for."""
 _NAMED_LENGTH: Final = 80
 
 
@@ -110,11 +113,10 @@ class Settings(filters.Settings):
 
 @lru_cache(64)
 def _search(left: tuple[str, ...], own: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
-    """Return one pattern for all secrets to replace, and the strings for a quick search (`Form.marks`).
+    """Return one pattern for all secrets to replace, and strings of which a text with a secret contains at least one.
 
-    `left` are the built-in kinds of secrets that the operator does not want to replace. `own` are the operator's
-    patterns. If there are any, the quick search is impossible, because a text that matches them need not contain a
-    known string. No strings are returned then, and every text is searched with the pattern.
+    If the operator has own patterns (`own`), no strings are returned, because a text that matches such a pattern need
+    not contain a known string. `left` are the built-in kinds of secrets that are not replaced.
     """
     forms = [form for kind, form in KINDS.items() if kind not in left]
     pattern = "|".join(f"(?:{pattern})" for pattern in (*(form.pattern for form in forms), *own)) or r"(?!)"

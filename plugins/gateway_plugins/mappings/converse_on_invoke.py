@@ -39,10 +39,10 @@ missing header has the same effect."""
 
 
 def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
-    """Return the headers for the fields of a Converse request that InvokeModel expects as headers.
+    """Return the headers for those fields of a Converse request that InvokeModel has as headers.
 
-    If the provider's API is not InvokeModel, the result is {}, and the fields are reported as dropped. Raises `Refused`
-    if the request names a guardrail and the provider has no guardrails.
+    If the provider's API is not InvokeModel, the fields are reported as dropped. Raises `Refused` if the request names
+    a guardrail and the provider has no guardrails.
     """
     metadata = orjson.dumps(converse_read_options.metadata(top)).decode()
     wanted = {
@@ -80,9 +80,9 @@ def guard_tag(top: Members, target: Target) -> str:
 
 
 def guard_config(tag: str) -> dict[str, Any]:
-    """Return the field of an InvokeModel body that has the suffix of `tag`.
+    """Return the field of an InvokeModel body that tells Bedrock's guardrail the suffix of `tag`.
 
-    From the suffix, Bedrock's guardrail knows which tag is around the text to check.
+    The guardrail checks the text inside this tag.
     """
     return {"amazon-bedrock-guardrailConfig": {"tagSuffix": tag.removeprefix(_TAG)}}
 

@@ -102,10 +102,10 @@ class Mapper(msgspec.Struct):
         return []
 
     def tool_change(self, value: converse_values.ToolChange) -> list[Block]:
-        """Handle a message's block that removes a tool or adds it again, by changing `removed`. Return [], because the
-        block itself is not sent.
+        """Record in `removed` that a message removes a tool, or that it adds the tool again.
 
-        If the tool belongs to an MCP server, `removed` is not changed, and the block is reported as dropped.
+        Returns [], because nothing is sent for this block. If the tool belongs to an MCP server, the block is reported
+        as dropped instead.
         """
         if value.server:
             self.drop(value.at)

@@ -29,7 +29,7 @@ from gateway_plugins.shared.turns import NO_OUTPUT, Block, Located, Turn
 
 
 class Mapper(msgspec.Struct):
-    """Mapper of the messages of one request. It also records whether the messages add or remove tools."""
+    """Maps the messages of one request to turns of the Messages API."""
 
     caps: Caps
     maker: Maker
@@ -41,7 +41,7 @@ class Mapper(msgspec.Struct):
     changes_tools: bool = False
     """True if a message adds or removes a tool."""
     guards: bool = False
-    """True if at least one text was written inside the tag `guard_tag`."""
+    """True if the tag `guard_tag` occurs in the turns."""
 
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
         """Return the system prompt and the turns.
@@ -115,8 +115,9 @@ class Mapper(msgspec.Struct):
         return [self._citable(block, part)]
 
     def search_result(self, part: converse_values.SearchResult) -> list[Block]:
-        """Return a search result as a block. For a model without citations, return only its text, because such a model
-        accepts no search results.
+        """Return a search result as one block.
+
+        The block is plain text for a model without citations, because such a model accepts no search results.
         """
         if not self.caps.citations:
             return [self._citable(messages_demand.text(part.plain), part)]

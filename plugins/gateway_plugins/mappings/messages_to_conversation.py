@@ -23,7 +23,7 @@ from gateway_plugins.shared.turns import Block, frame_document
 
 
 class Mapper(msgspec.Struct, frozen=True):
-    """Mapper of the messages of one request."""
+    """Adds the messages of one Messages request to a `Conversation`."""
 
     names: Names
     drop: Drop

@@ -1,8 +1,8 @@
 """Mapping of a plain request (`shared/plain_request.py`) to the body of a Bedrock Converse request.
 
 Rules for every request to Converse are in `dialects/bedrock_converse/`: `demand` (turns), `tools`, `output` (the
-answer's format) and `options` (parameters). Only the capabilities of a model (`Caps`) tell what the model accepts.
-Sources: botocore's service model, recorded traffic, and issues of other projects that the tests name.
+answer's format) and `options` (parameters). What a model accepts is known only from its capabilities (`Caps`). Sources:
+botocore's service model, recorded traffic, and issues of other projects that the tests name.
 """
 
 from __future__ import annotations

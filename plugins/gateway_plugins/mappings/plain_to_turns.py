@@ -22,7 +22,7 @@ from gateway_plugins.shared.turns import NO_OUTPUT, Block, Located, Turn
 
 
 class Mapper(msgspec.Struct, frozen=True):
-    """Mapper of the messages of one request."""
+    """Maps the messages of one request to turns of the Messages API."""
 
     caps: Caps
     maker: Maker

@@ -1,4 +1,4 @@
-"""Code that several dialects use: settings, tools, turns, media, schemas, and checks of values.
+"""Code for all dialects: settings, tools, turns, media, schemas, and checks of values.
 
-Nothing here belongs to one dialect, and nothing here imports from `dialects/`.
+Nothing here imports from `dialects/`.
 """

@@ -23,7 +23,8 @@ Schema = dict[str, Any]
 
 _SCHEMAS_BY_NAME: Final = NAMED | {"$defs", "definitions"}
 _ANNOTATIONS: Final = frozenset({"title", "default", "examples", "example", "$comment"})
-"""Keywords that restrict nothing. If several of the merged schemas have such a keyword, the first value is used."""
+"""Keywords that restrict nothing. If schemas with different values of such a keyword are merged, the first value is
+kept."""
 _TOGETHER: Final = (
     frozenset({"if", "then", "else"}),
     frozenset({"contains", "minContains", "maxContains"}),
@@ -31,9 +32,8 @@ _TOGETHER: Final = (
 )
 """Groups of keywords that affect each other, such as `if` and `then`.
 
-The members of `allOf` are merged into one schema, one after the other. If a member and the merged schema have different
-values in a group, none of the member's keywords of this group are merged. They stay in `allOf`.
-"""
+Two schemas with different values in a group cannot be merged keyword by keyword. So the keywords of this group stay
+together in a schema under `allOf`."""
 
 
 def merge_all_of(schema: Any, at: str, drop: Drop) -> Any:
@@ -50,7 +50,7 @@ class _Merger:
         self._inliner = inliner
 
     def schema(self, value: Any, at: str) -> Any:
-        """Return a schema, or a list of schemas, with the parts of each `allOf` merged."""
+        """Return a schema, or a list of schemas, in which the parts of `allOf` are merged at every depth."""
         if isinstance(value, list):
             return [self.schema(each, f"{at}/{index}") for index, each in enumerate(value)]
         if not isinstance(value, dict):
@@ -91,10 +91,7 @@ def merged(own: Schema, parts: Iterable[Any]) -> Schema:
 
 
 class _Sum:
-    """The merged schema, to which the parts of an `allOf` are added one by one.
-
-    The time to add a part is proportional to the size of the part.
-    """
+    """The merged schema, to which the parts of an `allOf` are added one by one."""
 
     def __init__(self) -> None:
         self._made: Schema = {}
@@ -104,8 +101,8 @@ class _Sum:
         self._rest: list[Any] = []
 
     def add(self, part: Any) -> list[Any]:
-        """Merge `part` into the schema, but not the `allOf` inside `part`. Return the parts of this inner `allOf`,
-        which the caller must add next.
+        """Merge the schema `part`, except for its keyword `allOf`. Return the schemas under this `allOf`, which the
+        caller must add next.
         """
         if not isinstance(part, dict):
             if part is not True:
@@ -133,15 +130,18 @@ class _Sum:
         return {**made, "allOf": self._rest} if self._rest else made
 
     def _differ(self, part: Schema, group: frozenset[str]) -> bool:
-        """Return whether the merged schema and `part` both have keywords of `group`, but with different values."""
+        """Return whether the merged schema and `part` both have keywords of a `group` (`_TOGETHER`), but with different
+        values.
+        """
         mine = {name: self._made[name] for name in group if name in self._made}
         its = {name: part[name] for name in group if name in part}
         return bool(mine and its and mine != its)
 
     def _took(self, name: str, value: Any) -> bool:
-        """Merge one keyword into the schema and return True.
+        """Merge one keyword into the schema, and return True.
 
-        Return False if the schema already has the keyword, and the two values cannot be combined.
+        If the schema already has the keyword, with a value that cannot be combined with `value`, nothing is changed,
+        and the result is False.
         """
         made = self._made
         if name == "description" and isinstance(value, str):
@@ -167,7 +167,7 @@ class _Sum:
 
 
 def _property(schemas: list[Any]) -> Any:
-    """Return one schema for a property. `schemas` are the schemas that the merged parts have for this property."""
+    """Merge the `schemas` of one property, each from another part of the `allOf`, into one schema."""
     if False in schemas:
         return False
     return schemas[0] if len(schemas) == 1 else merged({}, schemas)

@@ -2,10 +2,10 @@
 
 A cache mark is Anthropic's `cache_control` or Converse's `cachePoint`: the provider caches the prompt up to the mark.
 
-- Marks are placed after the tools, after the system prompt, and after two user messages. The first is the newest user
-  message. The second is the user message before the model's newest turn. The previous request of the conversation ended
-  with this message, and had a mark there too. So the provider finds the cache entry of the previous request, even if it
-  looks back only a few blocks (20 at Anthropic) or not at all.
+- Marks are placed after the tools, after the system prompt, after the user's last message, and after the user message
+  before the model's last turn.
+- The previous request of the conversation ended with this user message, and had a mark there. So the provider finds the
+  cache entry of the previous request, even if it looks back only a few blocks (20 at Anthropic) or not at all.
 - A mark does not change the prompt before it. So a cache entry stays valid when the marks move on with the next turn.
 - A model ignores a mark if the prompt before the mark has too few tokens. The gateway leaves out such marks.
 
@@ -26,7 +26,7 @@ from gateway_plugins.shared.cache_marks import HOUR
 from gateway_plugins.shared.raw_lists import RawList
 
 FEATURE: Final = "cache_marks"
-"""Name for the gateway's cache marks in `ClientRequest.without`, the features that the provider has refused."""
+"""Name that is added to `ClientRequest.without` when the provider has refused the gateway's cache marks."""
 BYTES_PER_TOKEN: Final = 3
 """Number of bytes of JSON that are counted as one token, to estimate whether a prompt is long enough for the cache.
 
@@ -62,10 +62,10 @@ class Turns(NamedTuple):
 
 
 def marked_turns(raw: bytes, marked: Callable[[bytes], bytes | None]) -> bytes | None:
-    """Add a cache mark at the end of each message that `Turns` selects. `raw` is the list of messages as JSON text.
+    """Return the list of messages `raw` (JSON text) with a cache mark at the end of the messages chosen by `Turns.of`.
 
-    `marked` gets the content of a message, and returns the content with a mark. It returns None if the content cannot
-    have a mark, and the message is then left unchanged. If no message gets a mark, the result is None.
+    `marked` adds the mark to the content of one message. It returns None if the content cannot have a mark. If no
+    message gets a mark, the result is None.
     """
     given = RawList(raw)
     messages = list(map(Members, given.items))
@@ -102,10 +102,9 @@ def ttl(lifetime: str, caps: Caps) -> dict[str, str]:
 
 
 def retried(request: ClientRequest, problem: Problem, unmarked: Callable[[Members], Members]) -> ClientRequest | None:
-    """Return the request without the gateway's cache marks if the provider has refused them, or None for any other
-    problem.
+    """Return the request for a retry, without the gateway's cache marks. `unmarked` removes the marks from the body.
 
-    `unmarked` removes the marks from the body.
+    Return None if the provider did not refuse the marks.
     """
     message = problem.message.lower()
     if not (request.auto_cached and problem.code in _CODES and any(word in message for word in _REFUSALS)):

@@ -25,19 +25,19 @@ class Role(Enum):
     BEGIN = auto()
     PIECE = auto()
     FIRST_OR_PIECE = auto()
-    """A piece of a block in a dialect without start events. The first piece begins the block."""
+    """A piece of a block that may have no start event. The first such piece begins the block."""
     END = auto()
 
 
 _PIECES: Final = (Role.PIECE, Role.FIRST_OR_PIECE)
-"""Roles of events that may continue the open block. A tuple is searched faster than a set."""
+"""Roles of an event that adds content to a block. A tuple is searched faster than a set."""
 
 
 class BlockOrder(msgspec.Struct):
     _open: int | None = None
     """Index of the block whose events are passed on. It is None between blocks."""
     _held: dict[int, list[Event]] = msgspec.field(default_factory=dict)
-    """The events that are held back, by the index of their block, in the order in which the blocks began."""
+    """The events that are held back, by the index of their block. The block that began first comes first."""
     _ended: set[int] = msgspec.field(default_factory=set)
     """Indexes of the blocks in `_held` that have ended."""
     _over: set[int] = msgspec.field(default_factory=set)
@@ -90,10 +90,10 @@ class BlockOrder(msgspec.Struct):
         return self._open if self._open is not None else index or 0
 
     def _released(self) -> list[tuple[int, Event]]:
-        """Return the held events that can be passed on now.
+        """Return the held events that can be passed on after the open block has ended.
 
-        Blocks are passed on in the order in which they began, up to and including the first block that has not ended.
-        This block becomes the open block.
+        Held blocks are passed on in the order in which they began, up to the first block that has not ended. This block
+        is passed on too, and becomes the open block.
         """
         events: list[tuple[int, Event]] = []
         while self._open is None and self._held:

@@ -1,11 +1,11 @@
 """Checks of the values in a client's request. The readers of all dialects use them.
 
 - A check that fails raises `Refused` with status 400. The message names the field as the client wrote it.
-- A field that is null counts as missing. Numbers are checked in `numbers.py`.
-- Some fields cannot be passed on to the provider. If leaving out such a field would change the meaning of the request,
-  the request is refused. Otherwise the field is left out, and reported as dropped if its value has an effect.
+- A field that is null is treated as missing. Numbers are checked in `numbers.py`.
+- A field that cannot be sent to the provider is left out, and reported as dropped if its value has an effect. But if
+  the request would then have another meaning, the request is refused.
 
-Nothing here knows the fields of a dialect. Replies are not checked, but read with `lenient.py`.
+Replies are not checked, but read with `lenient.py`.
 """
 
 from __future__ import annotations
@@ -84,10 +84,11 @@ def _without_empty_names(value: Any) -> Any:
 
 
 def refuse(top: Members, meaning: Mapping[str, str], neutral: Mapping[str, tuple[Any, ...]]) -> None:
-    """Raise `Refused` if the request has a field that cannot be left out without changing the request's meaning.
+    """Raise `Refused` if the request has one of the fields in `meaning`, because leaving out the field would change
+    what the request means.
 
-    `meaning` maps the name of each of these fields to advice for the error. A value in `neutral` has no effect, so a
-    field with such a value is accepted.
+    `meaning` maps the name of each such field to the text of the error. `neutral` has the values of each field that
+    have no effect. A field with such a value is accepted.
     """
     for name, advice in meaning.items():
         if name in top and not _is_neutral(top.decode(name), neutral.get(name, ())):

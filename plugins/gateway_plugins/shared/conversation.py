@@ -3,8 +3,7 @@
 A mapping adds the client's messages to a `Conversation`, in order and with the client's tool ids. The protocol
 `Conversation` has two implementations, in `dialects/openai_chat/demand.py` and in
 `dialects/gemini_generate_content/demand.py`. Each implementation writes the parts of its dialect and applies the rules
-for the sequence of messages. Conversions to Messages and to Converse use `turns.py` instead. Nothing here knows a
-dialect.
+for the sequence of messages. Conversions to Messages and to Converse use `turns.py` instead.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Fields of a client's request: their names in errors, their JSON pointers, and the maximum depth of nested values.
+"""Fields of a client's request, in any dialect: their names in errors, their JSON pointers, and the maximum depth of
+nested values.
 
 Readers get the fields of a body from `member`, and decode JSON text inside a field with `decoded`. Both functions
 refuse values that are nested too deeply for recursive functions or for the JSON encoder. Both keep all digits of whole
-numbers. Nothing here knows the fields of a dialect.
+numbers.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def decoded(text: str) -> Any:
 
 
 def is_rounded(value: Any) -> bool:
-    """Return whether a decoded value has a number that may have lost digits."""
+    """Return whether a decoded value has a float that may be a rounded whole number (`_BEYOND_64_BITS`)."""
     return _survey(value)[1]
 
 

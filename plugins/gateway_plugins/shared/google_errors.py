@@ -28,7 +28,7 @@ The status of such an error may be 400 instead of 401."""
 MARK: Final = b'"details"'
 """Bytes that every error with details contains, for a quick search before decoding."""
 _SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
-"""A duration in ProtoJSON: `34.074824224s`."""
+"""Pattern of a duration in ProtoJSON, such as `34.074824224s` in the field `retryDelay`."""
 
 
 def first(data: Any) -> Any:
@@ -37,7 +37,11 @@ def first(data: Any) -> Any:
 
 
 def with_details(problem: Problem, data: Any) -> Problem:
-    """Return the problem, completed by the details of the error in a decoded body."""
+    """Return a copy of `problem` with facts from the details of the error: that the key was refused, or how long to
+    wait.
+
+    `data` is the decoded body of the error.
+    """
     error = mapping(mapping(first(data)).get("error"))
     details = [mapping(detail) for detail in sequence(error.get("details"))]
     if any(text(detail.get("reason")) in _KEY_FAULTS for detail in details):

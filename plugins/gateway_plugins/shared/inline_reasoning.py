@@ -136,7 +136,7 @@ class InlineReasoning:
     def _read_start(self) -> bool:
         """Look for an opening tag at the beginning of the text, or directly after thinking.
 
-        Return False if only later text can show whether there is a tag, and otherwise True.
+        Return False if more text is needed to decide whether there is a tag.
         """
         if opened := self._opening.match(self._held):
             self._state, self._close, self._thought = _THINKING, f"</{opened[1]}>", []
@@ -164,7 +164,7 @@ class InlineReasoning:
         return False
 
     def _think(self, piece: str) -> None:
-        """Write a piece of thinking. White space before the thinking is not written, but added to the opening tag."""
+        """Write a piece of thinking. White space at the start of the thinking is kept as a part of the opening tag."""
         if not self._thought:
             visible = piece.lstrip()
             self._before += piece[: len(piece) - len(visible)]
@@ -174,9 +174,9 @@ class InlineReasoning:
             self._writer.thinking(piece)
 
     def _read_space(self) -> bool:
-        """Read the white space after the closing tag, as a part of the tag.
+        """Read the white space after the closing tag, which is kept as a part of the tag.
 
-        Return False if the next piece of text may begin with more white space, and otherwise True.
+        Return False if more text is needed to find the end of the white space.
         """
         visible = self._held.lstrip()
         if not visible and len(self._held) <= _MAX_SPACE:

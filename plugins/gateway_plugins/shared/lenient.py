@@ -1,7 +1,7 @@
-"""Lenient readers of values in providers' replies: a value of a wrong type counts as missing.
+"""Lenient readers of values in providers' replies, for all dialects: a value of a wrong type is treated as missing.
 
 So a client loses only the faulty field and not the whole reply. Requests of clients are checked strictly instead
-(`shared/checks.py`). Nothing here knows a dialect.
+(`shared/checks.py`).
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def positive(value: Any, otherwise: int = 0) -> int:
 def all_digits(text: bytes, value: Any) -> Any:
     """Return the decoded JSON `text`, with all digits of its whole numbers.
 
-    `value` is the text as orjson decoded it. If orjson cannot have rounded a number, `value` is returned.
+    `value` is the text as orjson decoded it. It is returned unchanged unless it has a number that orjson may have
+    rounded.
     """
     return lenient_json.exact(text) if is_rounded(value) else value
 

@@ -1,7 +1,7 @@
-"""Changes single fields of a request's body. The rest of the body is passed on unchanged.
+"""Changes single fields of a request's body, in any dialect (API format). All other bytes of the body are passed on
+unchanged.
 
-Each field is decoded only once, so that a second change of a field does not undo the first change. Nothing here knows a
-dialect.
+Each field is decoded only once, so that a second change of a field does not undo the first change.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class EditedMembers:
         self.change(name)
 
     def changes(self) -> dict[str, bytes | None]:
-        """Return the encoded values of the changed fields, for `Members.spliced`.
+        """Return the JSON of each changed field, or None for a field to remove, as `Members.spliced` expects.
 
-        A value that is None, or an empty object or list, becomes None, which removes the field.
+        A field is removed if its value is None, {} or [].
         """
         values = {name: self._values[name] for name in self._changed}
         return {name: None if value in (None, {}, []) else lenient_json.dumps(value) for name, value in values.items()}

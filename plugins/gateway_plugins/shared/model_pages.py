@@ -1,6 +1,6 @@
 """Reads the pages of a provider's list of models, for the hook `discover_models`.
 
-The path and the fields of each API's list are in the files of that API.
+The path of the list and the fields of an entry are defined by the plugin of each API.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ PER_PAGE: Final = 1000
 
 
 def page(path: str, member: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Pages:
-    """Yield the request for one page of a list. Return the list in the reply's field `member`, and the whole reply.
+    """Yield the request for one page of a list, and receive the reply to this request.
 
-    Query parameters with the value "" are left out. Raises `BadFrame` if the field is no list of objects.
+    The generator returns a pair: the list in the reply's field `member`, and the whole reply. Query parameters with the
+    value "" are left out. Raises `BadFrame` if the field is no list of objects.
     """
     # a signature covers the query, in which a space must not be written as "+"
     parameters = urlencode({name: value for name, value in query.items() if value}, quote_via=quote)

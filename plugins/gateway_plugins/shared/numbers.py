@@ -2,9 +2,10 @@
 
 - A number that fails a check raises `Refused` with status 400. The message names the field, the value and the range.
 - A field that is null counts as missing.
-- A whole number may have a fraction of 0 or an exponent, such as 4096.0 or 1e3. JSON has only one kind of number
-  (RFC 8259, 6), and the encoders of some languages write every number with a fraction.
-- Every whole number has a maximum, so that no sum of numbers is too large for the JSON encoder.
+- A whole number may have a fraction of 0 or an exponent, such as 4096.0 or 1e3. JSON has only one kind of number (RFC
+  8259, 6), and the encoders of some languages write every number with a fraction.
+- Every whole number has a maximum. The gateway adds some numbers, and the JSON encoder refuses a sum of more than 64
+  bits.
 
 Numbers in a provider's reply are read with `lenient.py`.
 """
@@ -42,7 +43,10 @@ It returns the number, or None if the value has no effect.
 
 
 def whole(value: Any, at: str, lowest: int = 0, highest: int = MAX_INT32) -> int | None:
-    """Return a whole number from `lowest` to `highest`, or None for null. `at` is the JSON pointer of the value."""
+    """Return `value` as a whole number, or None for null. `at` is the JSON pointer of the value.
+
+    Raises `Refused` if the value is not a whole number from `lowest` to `highest`.
+    """
     if value is None:
         return None
     if _is_number(value) and lowest <= value <= highest and value == int(value):
@@ -51,7 +55,10 @@ def whole(value: Any, at: str, lowest: int = 0, highest: int = MAX_INT32) -> int
 
 
 def real(value: Any, at: str, lowest: float = 0, highest: float | None = None) -> float | None:
-    """Return a number from `lowest` to `highest`, or None for null. `at` is the JSON pointer of the value."""
+    """Return the number `value`, or None for null. `at` is the JSON pointer of the value.
+
+    Raises `Refused` if the value is not a number from `lowest` to `highest`.
+    """
     if value is None:
         return None
     if _is_number(value) and lowest <= value and (highest is None or value <= highest):
@@ -94,18 +101,19 @@ CHAT: Final[Mapping[str, Check]] = {
 
 
 def members(top: Members, checks: Mapping[str, Check]) -> dict[str, float]:
-    """Check the numbers in the request's top-level fields that `checks` names. Return the numbers that have an effect.
+    """Check the request's top-level fields that `checks` names. Return their numbers by field name.
 
-    A number has no effect if its check returns None, as for a penalty of 0.
+    Numbers without an effect, such as a penalty of 0, are left out: their check returns None.
     """
     return checked(checks, {name: member(top, name) for name in checks}, {})
 
 
 def checked(checks: Mapping[str, Check], values: Mapping[str, Any], at: Mapping[str, str]) -> dict[str, float]:
-    """Check the numbers in `values`, and return the numbers that have an effect.
+    """Check the numbers in `values` with the functions in `checks`, which have the same keys. A number without a check
+    is ignored.
 
-    `checks` has the check for each name. A number has no effect if its check returns None. A name without a check is
-    ignored. `at` has the JSON pointers of values that are not at the top level of the request.
+    Return the numbers that have an effect. A number has no effect if its check returns None. `at` has the JSON pointers
+    of the numbers that are not at the top level of the request.
     """
     given = [(name, value) for name, value in values.items() if name in checks]
     numbers = {name: checks[name](value, at.get(name, f"/{name}")) for name, value in given}

@@ -4,7 +4,7 @@
 - `build_tools` of the provider's dialect writes the tools in the form of that dialect.
 - The names here are the client's. The provider may get an alias instead (`ToolChoice.renamed`).
 
-`tools.py` knows which names, ids and schemas providers accept.
+The rules of providers for names, ids and schemas are in `tools.py`.
 """
 
 from __future__ import annotations

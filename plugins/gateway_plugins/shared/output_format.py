@@ -1,4 +1,4 @@
-"""The JSON schema that a client demands for the answer, and the fields by which the provider gets it.
+"""The JSON schema that a client demands for the answer, and the fields of the provider's request that ask for it.
 
 The provider gets the schema in one of three forms:
 
@@ -6,7 +6,7 @@ The provider gets the schema in one of three forms:
 - A schema tool: the gateway adds a tool with this input schema, and the input of the tool call is the answer.
 - A hint in the system prompt, which the provider does not enforce. The format is then reported as dropped.
 
-The fields for each form differ by dialect. Nothing here knows a dialect.
+The fields for each form differ by dialect. They are written in `dialects/`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import msgspec
 from gateway.contract import lenient_json
 
 JSON_HINT: Final = "Answer with one JSON object and nothing else: no other text, no code fence."
-"""The hint for OpenAI's format `json_object`.
+"""Text for the system prompt if a client requests OpenAI's format `json_object`, which has no schema.
 
-This format has no schema, so no schema tool is used: models give the input {} to a tool that has no schema."""
+No schema tool is used for this format, because models give the input {} to a tool that has no schema."""
 
 
 SCHEMA_TOOL: Final = "json_output"

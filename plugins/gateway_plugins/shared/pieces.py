@@ -12,10 +12,10 @@ _TEXT = rb'\s*+:\s*+"([^"\\]*+)"'
 
 
 def piece_pattern(*names: str) -> re.Pattern[bytes]:
-    r"""Return a pattern for a `delta` that is an object with one text. The text's key is one of `names`.
+    r"""Return a pattern for the text in an event whose field `delta` has only this text.
 
-    The object may begin with a field `type`. If `names` is empty, the pattern is for a `delta` that is itself a text.
-    The pattern matches only a text without escapes, so that the bytes of the text can be counted.
+    The text is in a field of the delta, named by one of `names`. The delta may also have a field `type`. Without
+    `names`, the delta is itself the text. A text with escapes does not match, because its bytes could not be counted.
 
     >>> piece_pattern("text").search(b'{"delta": {"type": "text_delta", "text": "hi"}}')[1]
     b'hi'
@@ -29,9 +29,10 @@ def piece_pattern(*names: str) -> re.Pattern[bytes]:
 
 
 def piece_bytes(pattern: re.Pattern[bytes], payload: bytes) -> int | None:
-    """Return the number of bytes of the text that `pattern` finds in an event.
+    """Return the number of bytes of the text in an event, or None if the event must be decoded to know.
 
-    Return None if the event has another form, so that its JSON must be decoded.
+    `pattern` finds the text (`piece_pattern`). The event must be decoded if the pattern does not match, or if the event
+    has several fields `delta`.
     """
     piece = pattern.search(payload)
     return None if piece is None or payload.count(b'"delta"') != 1 else piece.end(1) - piece.start(1)

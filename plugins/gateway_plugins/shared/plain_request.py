@@ -4,8 +4,8 @@
   mapping from these classes: `mappings/plain_to_*.py`.
 - `at` is the JSON pointer of a value in the client's body.
 - The readers are the modules `read` and `read_options` of each dialect.
-- Requests of Messages and Converse can say more than these classes can hold. Such requests are mapped directly to each
-  provider's dialect, block by block.
+- Requests of Messages and Converse may have content for which these classes have no fields. Such requests are mapped
+  directly to each provider's dialect, block by block.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Message:
     call_id: str = ""
     """Id of the call that a tool's message answers."""
     call_at: str = ""
-    """JSON pointer of the client's field that has `call_id`."""
+    """JSON pointer of the client's field from which `call_id` was read."""
     is_error: bool = False
     """True if the call failed. Only requests of generateContent can state this."""
 
@@ -95,7 +95,7 @@ class Format:
 
 @dataclass(frozen=True, slots=True)
 class PlainRequest:
-    """A request of Chat Completions, Responses or generateContent, in a form that all three share."""
+    """A client's request of Chat Completions, Responses or generateContent, in one form for all three."""
 
     messages: Sequence[Message]
     tools: OfferedTools
@@ -108,10 +108,11 @@ class PlainRequest:
     ttl: Ttl = None
     """Lifetime of the cache entry of the whole prompt, from the top-level `cache_control` of a Chat body."""
     chat_members: Mapping[str, float] = field(default_factory=dict)
-    """Seed and penalties, by the names of Chat. Messages and Converse have no such fields."""
+    """Seed and penalties. The keys are the field names in Chat. Messages and Converse have no such fields."""
     chat_members_at: Mapping[str, str] = field(default_factory=dict)
-    """JSON pointers of the client's fields, for the entries in `chat_members` whose names differ in the client's
-    dialect. The key is the name in Chat."""
+    """JSON pointers of seed and penalties in the client's request. The keys are the names in Chat.
+
+    A field that has the same name in the client's dialect is not listed."""
     guardrail: Mapping[str, Any] = field(default_factory=dict)
     """Bedrock's `guardrailConfig`. Some clients send it in a Chat body for a provider at Bedrock."""
 
@@ -122,7 +123,7 @@ class PlainRequest:
 
 @dataclass(frozen=True, slots=True)
 class ConvertedRequest:
-    """The body for the provider, and the names that are needed to read the provider's reply."""
+    """The body for the provider, with the aliases of tools that are needed to read the provider's reply."""
 
     body: dict[str, Any]
     names: Names
@@ -131,6 +132,6 @@ class ConvertedRequest:
 
 
 class Convert(Protocol):
-    """A function that maps the values of a request to a body in an upstream dialect (`mappings/plain_to_*.py`)."""
+    """A function that maps a request to a body in an upstream dialect (`mappings/plain_to_*.py`)."""
 
     def __call__(self, request: PlainRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest: ...

@@ -1,7 +1,7 @@
 """Changes single items in the JSON text of a list, and keeps all other bytes of the text.
 
 The list is not decoded and encoded again. That would lose digits of numbers, and take milliseconds for a list with
-images. Nothing here knows a dialect.
+images.
 """
 
 from __future__ import annotations

@@ -32,9 +32,10 @@ from gateway.contract.flag import Target
 from gateway_plugins.shared.fields import is_deep
 
 PREFIX: Final = "irisgate1:"
-"""The beginning of every tag. A signature without a tag is Claude's, or was not passed on by this gateway."""
+"""Beginning of the tag that the gateway puts before a signature."""
 MAX_VALUE: Final = 1 << 20
-"""Maximum number of characters of an encoded value. The largest signatures that were reported have about 100 KB."""
+"""Maximum number of characters of a value that `Maker.encoded` makes. The largest known signatures have about 100 KB.
+"""
 _CLAUDES: Final = re.compile(rb"\x12[\x80-\xff]*[\x00-\x7f]\n[\x80-\xff]*[\x00-\x7f]\x08")
 """Pattern for the first bytes of Claude's signatures and redacted data, decoded from base64 (recorded traffic).
 
@@ -48,9 +49,8 @@ _CLAUDES_START: Final = 16
 class Reasoning:
     """Thinking of an earlier turn that the client sent back: text with a signature, or redacted `data`.
 
-    The gateway tagged the signature or data when it sent the thinking to the client (`Maker.tagged`). The tag is still
-    there. It is removed when the provider's request is built (`Maker.untagged`). Providers that check signatures refuse
-    thinking without a signature.
+    The signature or data still has the gateway's tag (`Maker.tagged`). `Maker.untagged` removes the tag when the
+    provider's request is built. Providers that check signatures refuse thinking without a signature.
     """
 
     at: str
@@ -90,17 +90,18 @@ class Maker(msgspec.Struct, frozen=True):
         )
 
     def tagged(self, value: str) -> str:
-        """Return a signature or redacted data in the form for the client: after the tag of the model family.
+        """Return a signature or redacted data with the tag of the model family before it, as the client gets it.
 
-        If `portable` is true, return `value` without a tag.
+        If `portable` is true, `value` is returned without a tag.
         """
         return value if self.portable else f"{PREFIX}{self.family}:{value}"
 
     def untagged(self, value: str) -> str | None:
         """Return a signature or redacted data without the gateway's tag, or None if the model cannot use the value.
 
-        - If the tag names another model family, the model cannot use the value.
-        - A value without a tag is Claude's, or comes from another gateway. The model can use it if `portable` is true.
+        - If the tag names another model family, the result is None.
+        - A value without a tag is Claude's, or comes from another gateway. The result is None unless `portable` is
+          true.
         - The value "" is returned unchanged.
 
         If the result is None, the caller reports the thinking as dropped.
@@ -113,8 +114,8 @@ class Maker(msgspec.Struct, frozen=True):
     def encoded(self, form: str, value: Any) -> str:
         """Return a JSON value as text for the client: base64 after a tag that names the model family and `form`.
 
-        `form` names the structure of the value, such as "gemini", so that only a matching reader decodes the value.
-        Returns "" if the value is too large, is nested too deeply, or has lone surrogates.
+        `form` names the structure of the value, such as "gemini". `decoded` returns the value only for the same `form`.
+        The result is "" if the value is too large, is nested too deeply, or has lone surrogates.
         """
         if is_deep(value):
             return ""
@@ -125,10 +126,9 @@ class Maker(msgspec.Struct, frozen=True):
         return f"{PREFIX}{self.family}+{form}:{text}" if len(text) <= MAX_VALUE else ""
 
     def decoded(self, form: str, value: str) -> Any:
-        """Return the JSON value in `value`, a text that the method `encoded` made.
+        """Return the JSON value in a text from `encoded`.
 
-        Return None if `encoded` made the text for another model family or with another `form`, or if the text is
-        damaged.
+        Return None if the text is damaged, or if it names another model family or another `form`.
         """
         start = f"{PREFIX}{self.family}+{form}:"
         if not value.startswith(start) or len(value) > len(start) + MAX_VALUE:

@@ -1,11 +1,11 @@
 """Replaces the references in a JSON schema by their definitions, for models that accept no references.
 
-- Some models refuse definitions in a tool's schema ("extraneous key [definitions] is not permitted", zed#28521), or
-  ignore them.
-- If a definition refers to itself, the inner reference is replaced by only the type and the description of the
-  definition. The same is done if the whole definition would make the schema too deep or too large.
-- A reference to a missing definition is removed.
-- Each of these losses is reported as dropped.
+Some models refuse definitions in a tool's schema ("extraneous key [definitions] is not permitted", zed#28521), or
+ignore them. In three cases, the schema loses a constraint, which is reported as dropped:
+
+- A definition refers to itself. The inner reference is replaced by the type and the description of the definition.
+- The schema would become too deep or too large. The reference is replaced in the same way.
+- The definition is missing. The reference is removed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ MAX_LEVELS: Final = 24
 """Maximum depth of nested references: one definition refers to the next. Real schemas have fewer than ten levels."""
 _DEFINITIONS: Final = frozenset({"$defs", "definitions"})
 _ABOUT: Final = frozenset({"title", "description", "default", "examples", "example"})
-"""Keywords that restrict nothing, such as `description`. If such a keyword stands both beside a reference and in the
-definition, the value beside the reference is used.
-"""
+"""Keywords that restrict nothing, such as `description`.
+
+If a reference has such a keyword beside it, and the definition has it too, the value beside the reference is used."""
 _IDENTIFIERS: Final = frozenset({"$id", "$anchor", "$schema", "$comment", "$dynamicRef", "$dynamicAnchor"})
-"""Keywords that are removed from a schema. Some are useful only for references, and the others say nothing to a model.
-"""
+"""Keywords that are removed from a schema, because no model needs them. Some are useful only for references."""
 NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
-"""Keywords whose value is an object of schemas. The keys of this object are not keywords."""
+"""Keywords whose value is an object with names as keys and schemas as values. The keys must not be read as keywords."""
 VALUES: Final = frozenset({"const", "enum", "default", "examples", "example"})
 """Keywords whose values are not schemas, even if they look like schemas. Such values are not changed."""
 
@@ -63,7 +62,7 @@ class Inliner:
     def schema(self, value: Any, at: str, inside: tuple[str, ...]) -> Any:
         """Return a schema, or a list of schemas, with its references replaced.
 
-        `inside` has the references that led to this schema. A reference that is among them belongs to a cycle.
+        `inside` has the references from which this schema comes. Such a reference inside the schema is a cycle.
         """
         if isinstance(value, list):
             return [self.schema(each, f"{at}/{index}", inside) for index, each in enumerate(value)]
@@ -84,13 +83,13 @@ class Inliner:
         return self.schema(value, at, inside)
 
     def _replaced(self, reference: Any, own: Schema, at: str, inside: tuple[str, ...]) -> Schema:
-        """Return the schema that replaces a reference. It has the keywords of the definition and of `own`.
+        """Return the schema that replaces `reference`: the referenced definition, merged with `own`, the keywords
+        beside the reference.
 
-        - `own` has the keywords beside the reference.
-        - If the definition and `own` have different values for a keyword in `_ABOUT`, the value in `own` is used.
-        - If they have different values for any other keyword, both values must apply. So the definition becomes a part
-          of `allOf`.
-        - `inside` has the references that led to this reference.
+        - If both have different values of a keyword in `_ABOUT`, the value in `own` is used.
+        - If both have different values of any other keyword, the definition becomes a part of `allOf`, so that both
+          values apply.
+        - `inside` has the references in whose definitions this reference occurs.
         """
         target = referred(reference, self.root)
         if target is None:
@@ -122,7 +121,7 @@ def pointer_steps(reference: Any) -> Steps | None:
 
 
 def referred(reference: Any, root: Mapping[str, Any]) -> Schema | None:
-    """Return the part of the schema `root` at a JSON pointer (RFC 6901), or None if there is none."""
+    """Return the schema to which a reference such as `#/$defs/a` points in `root`, or None if there is none."""
     if (steps := pointer_steps(reference)) is None:
         return None
     value: Any = root

@@ -1,4 +1,4 @@
-"""Remembers what a tool's schema becomes, because a client sends the same tools with every turn of a chat."""
+"""Remembers converted tool schemas, because a client sends the same tools with every turn of a chat."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ MAX_SCHEMAS: Final = 512
 """Maximum number of schemas that are remembered. Those that were not used for the longest time are forgotten."""
 
 Convert = Callable[[Any, str, str, Any, Drop], Any]
-"""A function that converts a tool's schema. Its arguments are the schema, the name of the tool, the JSON pointer of the
-schema in the client's request, options, and the function to which lost parts are reported. The same arguments must
-always give the same result.
-"""
+"""A function that converts a tool's schema. Its arguments are those of `converted`, without `convert`. The same
+arguments always give the same result."""
 
 
 def converted(convert: Convert, schema: Any, name: str, at: str, options: Hashable, drop: Drop) -> Any:
     """Return `convert(schema, name, at, options, drop)`, or a copy of an earlier result for equal arguments.
 
-    What was lost in the earlier conversion is reported to `drop` again. Raises what `convert` raises.
+    `at` is the JSON pointer of the schema in the client's request. `drop` gets the pointers of lost parts, also if they
+    were lost in the earlier conversion. Raises what `convert` raises.
     """
     try:
         text = orjson.dumps(schema)

@@ -1,10 +1,10 @@
 """Downloads the files that a request names by URL. In the body, each file replaces its URL.
 
-- Neither Bedrock nor the conversions accept URLs. So the files are downloaded in the hook `steps` of a plugin
-  (`gateway/contract/flag.py`), before the body is converted.
+- Bedrock and the conversions accept no URLs. So the plugins' hook `steps` (`gateway/contract/flag.py`) downloads the
+  files before the body is converted.
 - A `data:` URL contains the file itself, so nothing is downloaded for it.
 - Only fields with a URL change. All other bytes of the body stay the same.
-- The gateway decides which URLs are allowed. Conversions write the files in the form of the provider's dialect.
+- The gateway, not this module, decides which URLs are allowed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ it."""
 MAX_PLACES: Final = 500
 """Maximum number of URLs in one request. A request with more is refused. No provider accepts more images."""
 MAX_FILLED: Final = 64 * 1024 * 1024
-"""Maximum number of bytes by which files may enlarge one body. If several URLs name the same file, it counts once for
-each URL."""
+"""Maximum number of bytes by which files may enlarge one body. A file is counted once for each URL that names it."""
 
 Path = tuple[str | int, ...]
 Changes = Mapping[Path, bytes | None]
@@ -48,12 +47,12 @@ Other spellings, such as HTTP in capitals, are not found. A search that ignores 
 body.
 """
 _ADDRESSES: Final[Mapping[str, bytes]] = {"openai_responses": b'"file_url"', "anthropic_messages": b'"url"'}
-"""Dialects in which the gateway decodes data: URLs, each with the name of the field that may have such a URL.
+"""Names of fields, by dialect, in which a data: URL is replaced by its file too.
 
 A body with this field is searched for URLs, even if no string in the body begins with `http`."""
 _PLACEHOLDER: Final = re.compile(rb"\0(\d+)\0")
 _MAX_TYPE: Final = 100
-"""Maximum length of a media type in an error message. The longest accepted type has 71 characters."""
+"""Maximum length of a media type in an error message. The longest media type that is accepted has 71 characters."""
 _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _PDF: Final = "application/pdf"
 _PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
@@ -74,10 +73,11 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def steps(request: ClientRequest, target: Target, _drop: Drop) -> Steps | ClientRequest:
-    """Yield the downloads that the request needs, and return the request with the files in place of their URLs.
+    """Return the request with the files in place of their URLs, or a generator that downloads the files and returns
+    this request.
 
-    If the provider has the client's dialect and reads URLs itself (`caps.remote_media`), the request is returned
-    unchanged. Raises `Refused` for a file of the wrong type, such as a document in place of an image.
+    The request is returned unchanged if the provider has the client's dialect and reads URLs itself
+    (`caps.remote_media`). Raises `Refused` for a file of the wrong type, such as a document in place of an image.
     """
     if request.dialect == target.dialect and target.caps.remote_media:
         return request
@@ -147,7 +147,7 @@ def patch(body: bytes, changes: Changes) -> bytes:
 
 
 def _may_have_urls(request: ClientRequest) -> bool:
-    """Return whether a body may have URLs: it contains the beginning of a URL or a field in `_ADDRESSES`."""
+    """Return whether a body may have URLs, without decoding the body."""
     dialect, body = request.dialect, request.top.body
     return dialect in _FINDERS and (_BEGINNING in body or (dialect in _ADDRESSES and _ADDRESSES[dialect] in body))
 
@@ -341,7 +341,8 @@ def _document_source(place: Place, reply: StepResponse) -> Changes:
 
 
 _SOURCES: Final = {"image": _image_source}
-"""Functions that write the new field `source` of a block, by the block's type. The default is `_document_source`."""
+"""The function that writes the new field `source` of a block, for a block's type. For any other type, it is
+`_document_source`."""
 
 
 def _base64(file: Media) -> bytes:

@@ -17,7 +17,8 @@ one reader per dialect, and two writers: one for a stream, and one for a reply t
   several times, and only the end of the reply shows which report was the last.
 - No method except `usage` may be called after `finish`. If a provider ends a reply twice, content after the first end
   is ignored.
-- Positions of citations are counted as in Anthropic's API: characters and blocks from 0, pages from 1, ends exclusive.
+- Positions of citations are counted as in Anthropic's API: characters and blocks from 0, pages from 1. The end of a
+  range is the first position after it.
 
 Events and fields of a single dialect do not belong here.
 """
@@ -62,7 +63,7 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 def check_answer(stop: Stop, *, answered: bool) -> None:
-    """Raise `BadFrame` if a model wrote neither text nor a tool call, because it failed.
+    """Raise `BadFrame` if the reply has neither text nor a tool call, and its stop reason says that the model failed.
 
     Messages and Chat have no stop reason for this. Without an error, an agent would end its work in silence
     (BerriAI/litellm#40477).
@@ -133,9 +134,7 @@ class StreamWriter(Writer, Protocol):
         """Return the events that were written since the last call of `take`."""
 
     def close(self) -> None:
-        """Write the events that were held back to wait for the usage. Called at the end of the stream, when no more
-        usage can come.
-        """
+        """Write the events that need the token counts and were held back until now. Called at the end of the stream."""
 
 
 class WholeWriter(Writer, Protocol):
@@ -161,7 +160,8 @@ class Reader(Protocol):
 
 
 MAX_ID: Final = 56
-"""Number of characters to which a repeated id is cut. A suffix such as `_3` then makes the id unique.
+"""Number of characters that are kept of a tool call's id if an earlier call has the same id. A suffix such as `_3` then
+makes it unique.
 
 Converse accepts ids of up to 64 characters (botocore's model)."""
 
@@ -184,11 +184,9 @@ class Calls(msgspec.Struct):
     """True if the call that was begun last is a call of `schema_tool`."""
     _ids: set[str] = msgspec.field(default_factory=set)
     _pieces: list[str] = msgspec.field(default_factory=list)
-    """Pieces of the open tool call's input.
+    """Pieces of the open tool call's input, if properties of the tool have aliases. It is empty for any other call.
 
-    They are collected if properties of the tool have aliases, because the client's own names can be restored only in
-    the whole input.
-    """
+    The client's own names can be restored only in the whole input."""
 
     def begin(self, tool_id: str, name: str, writer: Writer) -> None:
         """Begin a call.
@@ -226,11 +224,11 @@ class Calls(msgspec.Struct):
     def reason(self, reason: str) -> str:
         """Return the stop reason for the client.
 
-        If `reason` is `END_TURN` or `TOOL_USE`, only the calls decide: the result is `TOOL_USE` if the client got
-        calls, and `END_TURN` otherwise. Some model families report `end_turn` after a call, and agents would then stop.
-        After a call of the schema tool, providers report `tool_use`, although the client got no call.
+        The reasons `END_TURN` and `TOOL_USE` are corrected: the client gets `TOOL_USE` if the reply has tool calls, and
+        `END_TURN` if it has none. Some model families report `end_turn` after a call, which would stop agents. After a
+        call of the schema tool, providers report `tool_use`, although the client gets text.
 
-        Any other `reason` is returned unchanged.
+        Any other reason is returned unchanged.
         """
         if reason in {END_TURN, TOOL_USE}:
             return TOOL_USE if self._count else END_TURN
@@ -255,10 +253,10 @@ def _restore_names(text: str, names: Names) -> str:
 
 
 class Translation(msgspec.Struct):
-    """The translated request, and the code that translates its reply: events of a stream, or a whole body.
+    """The translated request, and the code that translates its reply (the protocol `Translation` of
+    `gateway/contract/flag.py`).
 
-    This class implements the protocol `Translation` of `gateway/contract/flag.py`. `stream` is the writer of a streamed
-    reply. `unstreamed` creates the writer of a reply that is not streamed.
+    `stream` writes a streamed reply. `unstreamed` creates the writer of a reply that is not streamed.
     """
 
     request: ClientRequest

@@ -50,10 +50,10 @@ def restrict_schema(schema: Any, drop: Drop, at: str) -> Any:
 
 
 def _restricted(schema: Any, drop: Drop, at: str, *, is_part: bool = False) -> Any:
-    """Return a schema without refused keywords. Additional properties of an object are forbidden.
+    """Return a schema without refused keywords, whose objects have no additional properties.
 
-    If an object schema names no properties, it is reported as dropped, because it now allows only an empty object. A
-    part of an `allOf` (`is_part`) is not reported, because another part may name properties.
+    An object schema without properties then allows only {}, so it is reported as dropped. It is not reported if it is a
+    part of an `allOf` (`is_part`), because another part may name properties.
     """
     if not isinstance(schema, dict):
         return schema
@@ -78,7 +78,7 @@ def _restricted(schema: Any, drop: Drop, at: str, *, is_part: bool = False) -> A
 
 
 def _keyword(name: str, value: Any, drop: Drop, at: str) -> Any:
-    """Return the value of a keyword of a schema. The schemas inside the value are restricted (`restrict_schema`)."""
+    """Return the value of a keyword. If the value contains schemas, they are restricted (`restrict_schema`)."""
     if name in _NAMED and isinstance(value, dict):
         return {key: _restricted(inner, drop, f"{at}/{escape_step(key)}") for key, inner in value.items()}
     if name in _LISTS and isinstance(value, list):
@@ -93,7 +93,10 @@ def _allows_any_object(schema: Schema) -> bool:
 
 
 def _choices(made: Schema) -> None:
-    """Replace `oneOf` by `anyOf`, because `oneOf` is refused. Both mean the same if the choices exclude each other."""
+    """Replace `oneOf` by `anyOf`, because Anthropic and Bedrock refuse `oneOf`.
+
+    Both mean the same if no value matches two of the alternatives.
+    """
     choices = made.pop("oneOf", None)
     if choices is None:
         return
@@ -134,13 +137,12 @@ def _targets(value: Any) -> Iterator[Steps]:
 
 
 def _add_references(value: Any, at: Steps, inside: list[Steps], references: dict[Steps, set[Steps]]) -> None:
-    """Record in `references` each reference inside `value`, the part of a schema at the path `at`.
+    """Record the references inside `value`, which is the part of a schema at the path `at`.
 
-    - `references` maps the path of a schema to the targets of all references inside this schema. For
-      example, `{(): {("$defs", "a")}}` means that the whole schema contains a reference to `#/$defs/a`.
-    - The caller fills in the keys of `references`: `()` for the whole schema, and the target of each reference.
+    - `references` maps the path of a schema to the targets of all references inside this schema. For example, `{():
+      {("$defs", "a")}}` means that the whole schema contains a reference to `#/$defs/a`. The caller sets the keys.
+    - `inside` has those keys of `references` whose schemas contain `value`.
     - A reference inside `$defs` or `definitions` is not recorded for the schemas around these keywords.
-    - `inside` has the keys of `references` for which a reference in `value` is recorded.
     """
     if at in references:
         inside = [*inside, at]

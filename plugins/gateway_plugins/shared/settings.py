@@ -41,7 +41,8 @@ class Parameters:
     """Stop sequences."""
     stops_at: str
     sampling_at: Mapping[str, str] = field(default_factory=lambda: _SAMPLING_AT)
-    """JSON pointer of the client's field for each sampling parameter, by the names in `numbers.SAMPLING`."""
+    """JSON pointers of the client's fields for the sampling parameters. The keys are the names in `numbers.SAMPLING`.
+    """
     max_temperature: float = 1
     """Maximum temperature in the client's dialect. It is 2 in OpenAI's dialects."""
 
@@ -55,25 +56,28 @@ class UpstreamRules:
     max_temperature: float = 1
     """Maximum temperature in the provider's dialect. It is 2 in OpenAI's dialects."""
     always_thinking_restricts: bool = False
-    """True if a model with `Caps.reasoning` "always" refuses most sampling parameters."""
+    """True if a model that always thinks (`Caps.reasoning` is "always") refuses most sampling parameters in this
+    dialect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The settings that are decided first, because the fields for tools depend on them: thinking and the output
-    limit.
+    """The thinking and the output limit to send.
+
+    Both are decided before the other settings, because the fields for tools depend on them.
     """
 
     thinking: ThinkingPlan
     thinks: bool
-    """True if the model's thinking makes it refuse most sampling parameters. Some models then also refuse a forced tool
-    choice.
+    """True if the model thinks in a way that makes it refuse most sampling parameters. Some models then also refuse a
+    forced tool choice.
 
-    The value is true in two cases. Either the model thinks, on request or by default, and its thinking is set with
-    Anthropic's field `thinking`. Or the model always thinks, and `UpstreamRules.always_thinking_restricts` is true.
-    """
+    This is so in two cases:
+
+    - The model thinks, and its thinking is set with Anthropic's field `thinking`.
+    - The model always thinks, and `UpstreamRules.always_thinking_restricts` is true."""
     limit: int | None
-    """Maximum number of output tokens to send. If it is None, no limit is sent."""
+    """The output limit for the provider, in tokens. If it is None, no limit is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Settings:
 
     thinking: ThinkingPlan
     limit: int | None
-    """Maximum number of output tokens to send. If it is None, no limit is sent."""
+    """The output limit for the provider, in tokens. If it is None, no limit is sent."""
     sampling: Mapping[str, float]
     stops: Sequence[str]
     top_k_at: str
@@ -124,9 +128,8 @@ def decide(
 
 
 def caps_beside(caps: Caps, planned: Plan) -> Caps:
-    """Return the capabilities of the model while it thinks as planned.
-
-    Some models cannot be forced to call a tool while they think.
+    """Return the model's capabilities beside the planned thinking. Some models cannot be forced to call a tool while
+    they think.
     """
     return replace(caps, forced_tool_choice=can_force(caps, thinks=planned.thinks))
 

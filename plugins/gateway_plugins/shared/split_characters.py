@@ -29,7 +29,7 @@ _BYTES_START: Final = re.compile(rb'"([\x80-\xbf]{1,3})')
 
 
 class _Split(NamedTuple):
-    """The first part of a split character: its offsets `start` and `end` in a payload.
+    """Offsets of the first part of a split character in a payload: `start` and `end`.
 
     `rest` is a pattern for the second part, which comes in a later payload.
     """
@@ -72,9 +72,10 @@ class SplitCharacters:
 
 
 def _find(payload: bytes) -> _Split | None:
-    """Return the first part of a split character: a text in the JSON `payload` ends in the middle of this character.
+    """Return the incomplete character at the end of a text in a JSON payload, or None if each text ends with a complete
+    character.
 
-    Return None if no text ends in the middle of a character, or if several texts do.
+    Return None as well if several texts end with an incomplete character.
     """
     if b"\\ud" not in payload and b"\\uD" not in payload and _is_utf8(payload):
         return None  # true of nearly all payloads; the searches below take longer
@@ -94,6 +95,6 @@ def _is_utf8(payload: bytes) -> bool:
 
 
 def _is_escape(payload: bytes, at: int) -> bool:
-    """Return whether the backslash at `at` begins an escape. A backslash that is itself escaped does not."""
+    """Return whether the backslash at `at` begins an escape: an even number of backslashes precedes it."""
     before = payload[:at]
     return (len(before) - len(before.rstrip(b"\\"))) % 2 == 0

@@ -2,8 +2,8 @@
 
 - The reader of the client's dialect creates a `ThinkingRequest`. The request has the same form for all dialects, except
   for its JSON pointers.
-- `plan_thinking` turns the request into a `ThinkingPlan` that the model supports, and reports what the model does not
-  support as dropped. All conversions use it, so they all report the same fields.
+- `plan_thinking` turns the request into a `ThinkingPlan` that the model supports. What the model does not support is
+  reported as dropped. Because all conversions use `plan_thinking`, they all report the same fields.
 - The provider's dialect writes the plan into the body: `dialects/bedrock_converse/options.py`,
   `dialects/openai_chat/options.py`, `dialects/anthropic_messages/settings.py`.
 
@@ -27,14 +27,14 @@ _MIN_BUDGET: Final = 1024
 _BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 31_999, "max": 63_999}
 """Thinking budget in tokens for each effort. No provider defines these numbers. Claude Code uses similar ones."""
 BETWEEN_TOOLS: Final = "between_tools"
-"""Value of `thinking.type` with which a model thinks only between tool calls. Some models have it instead of
-`disabled`."""
+"""Value of `thinking.type` for models whose thinking cannot be disabled completely. With this value, such a model
+thinks only between tool calls."""
 ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
 """Forms of thinking (`Caps.reasoning`) that are requested with Anthropic's field `thinking`. Only this field has a
 `display`."""
 _SWITCHES: Final = frozenset({"budget", "adaptive", "nova", "thinking.type", "enable_thinking", "chat_template_kwargs"})
-"""Forms of thinking (`Caps.reasoning`) that have a special value for "off". In all other forms, the effort `none`
-switches thinking off."""
+"""Forms of thinking (`Caps.reasoning`) in which a value of the field itself switches thinking off. In all other forms,
+the effort `none` switches thinking off."""
 _GRADED: Final = frozenset({"reasoning_effort", "reasoning.effort", "reasoning_config", "nova"})
 """Forms of thinking (`Caps.reasoning`) in which an effort sets the strength."""
 _DISPLAYS: Final = ("summarized", "omitted")
@@ -75,7 +75,7 @@ class ThinkingRequest:
 
     @property
     def pointers(self) -> tuple[str, ...]:
-        """JSON pointers of the fields that the client sets: Anthropic's `thinking`, the effort, or both."""
+        """JSON pointers of the client's fields about thinking: Anthropic's `thinking`, the effort, or both."""
         members = ((self.anthropic_at, self.anthropic), (self.effort_at, self.effort))
         return tuple(at for at, value in members if value)
 
@@ -101,9 +101,7 @@ class ThinkingRequest:
 
     @property
     def level(self) -> str:
-        """The strength of the requested effort. It is "" if the client sets no effort, and for the effort "none", which
-        switches thinking off.
-        """
+        """The requested effort, or "" if no effort is set or if thinking is switched off by the effort "none"."""
         return "" if self.effort == "none" else self.effort
 
     @property
@@ -160,9 +158,8 @@ def plan_thinking(
     """Return the thinking to request from the model.
 
     `limit` is the client's output limit. `unsigned_loop` is true if the client sent back a turn with tool calls but
-    without the turn's thinking. In that case, a model with a thinking budget refuses a request for thinking ("Expected
-    thinking or redacted_thinking", RooCode#11238), so no thinking is requested. A model with adaptive thinking accepts
-    the request.
+    without the turn's thinking. A model with a thinking budget then refuses thinking ("Expected thinking or
+    redacted_thinking", RooCode#11238), so none is requested from it.
     """
     if request.anthropic and request.effort and request.is_wanted != (request.effort != "none"):
         drop(request.effort_at)
@@ -185,9 +182,9 @@ def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingP
 
     - If the client does not mention thinking, the plan is empty.
     - If the client switches thinking off, the plan switches it off for a model that thinks by default.
-    - If the model's thinking cannot be switched off, the client's fields are reported as dropped. The plan then has the
-      weakest effort that the model accepts, if it accepts efforts.
-    - For an unknown model, the client's fields are reported as dropped too, because the model may think by default.
+    - If the model's thinking cannot be switched off, the client's fields are reported as dropped. The plan has the
+      weakest effort that the model accepts, if the model accepts efforts.
+    - If the model is unknown, the client's fields are reported as dropped, because the model may think by default.
     """
     if not request.is_off or (caps.reasoning == "none" and caps.family):
         return ThinkingPlan()
@@ -275,10 +272,11 @@ def nearest_effort(effort: str, supported: Collection[str]) -> str:
 
 
 def answer_effort(effort: str, at: str, caps: Caps, drop: Drop, *, off: bool) -> str:
-    """Return the effort that Claude gets in `output_config`, independently of thinking, or "" to send none.
+    """Return the value of Claude's `output_config.effort`, or "" to send none. This effort is for the whole answer, not
+    only for thinking.
 
     If the result differs from `effort`, the client's field at the JSON pointer `at` is reported as dropped. `off` is
-    true if the request switches thinking off. While thinking is off, some models accept only weaker efforts.
+    true if the request switches thinking off. Some models then accept only weaker efforts.
     """
     supported = caps.efforts if caps.reasoning == "adaptive" or caps.effort_beta else ()
     if off and caps.thinks_by_default and not caps.thinking_off:
@@ -298,9 +296,10 @@ def effort_for_budget(tokens: int) -> str:
 
 
 def _fit_budget(tokens: int, limit: int | None) -> int:
-    """Return the thinking budget to send: `tokens`, but at most half of the output limit.
+    """Return the thinking budget to send: `tokens`, but at most half of the output limit, and at least Anthropic's
+    minimum.
 
-    The result is never below Anthropic's minimum. If the output limit is not above this minimum, the result is 0.
+    If the output limit itself is not above this minimum, the result is 0.
     """
     if limit is None:
         return max(_MIN_BUDGET, tokens)

@@ -42,7 +42,6 @@ class _Wish(msgspec.Struct, frozen=True):
         return self.effort == "none" if self.anthropic is None else self.anthropic.mode == "disabled"
 
     def equals(self, other: _Wish) -> bool:
-        """Return whether this field and the field of `other` demand the same thinking."""
         same = (self.effort, self.anthropic) == (other.effort, other.anthropic)
         return same or (self.is_off and other.is_off)
 
@@ -70,9 +69,9 @@ def _anthropic(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
 
 
 def _of_bedrock(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
-    """Yield the thinking that Bedrock's `reasoning_config` demands.
+    """Yield the thinking that is requested by Bedrock's `reasoning_config`.
 
-    The value of `reasoning_config` is an effort for Qwen, and the object `thinking` for Claude 3.7.
+    Its value is an effort (for Qwen) or an object like Anthropic's `thinking` (for Claude 3.7).
     """
     return (_anthropic if isinstance(value, dict) else _effort)(value, at, drop)
 
@@ -89,7 +88,9 @@ def _of_nova(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
 
 
 def _members(readers: Mapping[str, _Reader]) -> _Reader:
-    """Return a reader of a field whose value is an object. `readers` has the reader of each field in this object."""
+    """Return a reader for an object with several fields about thinking. `readers` has a reader for each of these
+    fields.
+    """
 
     def read(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
         inner = object_of(value, at)
@@ -111,16 +112,16 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "thinking_budget": _budget,
     "chat_template_kwargs": _members({"enable_thinking": _switch, "thinking": _switch}),
 }
-"""The reader of each field. Earlier fields take precedence over later ones."""
+"""The reader of each field with which clients request thinking. A field takes precedence over the fields after it."""
 MEMBERS: Final = frozenset(_READERS)
 """Names of the fields that this module reads."""
 
 
 def read_thinking(values: Mapping[str, Any], at: str, drop: Drop, *, efforts: Mapping[str, Any]) -> ThinkingRequest:
-    """Return the thinking that a request demands.
+    """Return the thinking that a client requests.
 
-    `values` are the fields of the object at the JSON pointer `at`. `efforts` has the efforts in other fields of the
-    request, by the JSON pointer of the field. These efforts take precedence over an effort in `values`.
+    `values` are the fields of the object at the JSON pointer `at`. `efforts` has efforts from elsewhere in the request,
+    by JSON pointer. An effort in `efforts` takes precedence over an effort in `values`.
     """
     wishes = [wish for place, value in efforts.items() if value is not None for wish in _effort(value, place, drop)]
     for name, reader in _READERS.items():

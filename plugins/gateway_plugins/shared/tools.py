@@ -1,8 +1,8 @@
 """Names, ids and input schemas of tools in a form that providers accept.
 
-Names that a provider would refuse get an alias. In replies, the client's names are restored. Messages and Converse have
-the same rules, and OpenAI accepts everything that these rules allow. The form of a tool, a call or a result differs by
-dialect and is not handled here.
+A name that a provider would refuse gets an alias. In replies, the client's names are restored. The same rules are used
+for all providers: those of Messages and Converse, which are equal and stricter than OpenAI's. The JSON form of a tool,
+a call or a result differs by dialect and is not handled here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _IDENTIFIER: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
 """Pattern of the tool names that Gemini accepts. Messages and Converse accept them as well."""
 _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
-"""Pattern of the names of top-level properties that Claude accepts.
+"""Pattern of the names that Claude accepts for the top-level properties of a tool's schema.
 
 Some MCP servers have other names, such as $top and filter[id] (goose#1804)."""
 _ALPHANUMERIC: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -39,8 +39,8 @@ _KEPT: Final = frozenset(
 )
 """Keywords that are never reported as dropped when `_Folder` merges one schema into another.
 
-`properties` and `required` are copied into the merged schema. `type` is checked separately (`_lost`). The other
-keywords do not restrict the tool's input."""
+Most of them do not restrict the tool's input. `properties` and `required` are copied into the merged schema. The value
+of `type` is checked in `_lost`."""
 _MAX_OWN_ID: Final = 128
 """Maximum number of characters of a call id, for a model that makes its own ids (`ToolIds.own`). Such an id includes
 the name of the tool, which has up to 64 characters."""
@@ -130,9 +130,9 @@ def is_own_id(client_id: str, own: str) -> bool:
 class ToolIds(msgspec.Struct):
     """The ids that the gateway sends to the provider for the tool calls of one conversation.
 
-    These ids are valid, unique in the conversation, and the same each time that the client sends the conversation. The
-    client's own ids may be repeated, because some servers use the same ids in each turn (call_0, call_1). Providers
-    refuse repeated ids.
+    These ids are valid, and unique in the conversation. They do not change when the client sends the conversation
+    again. The client's own ids may be repeated, because some servers use the same ids in each turn (call_0, call_1).
+    Providers refuse repeated ids.
     """
 
     length: int = 0
@@ -167,11 +167,11 @@ class ToolIds(msgspec.Struct):
         return made
 
     def answer(self, result: Block, key: str, at: str) -> bool:
-        """Write the provider's id of the call into the field `key` of a tool result, and return True.
+        """Replace the call's id in the field `key` of a tool result by the provider's id, and return True.
 
-        Return False if an earlier result of this turn answers the same call. In this case, the content of `result` is
-        added to the earlier result, and the caller must not use `result`. Raises `Refused` for a result without a call.
-        `at` is the JSON pointer of the client's field that names the call.
+        Return False if an earlier result of this turn has the same id. The content of `result` is then appended to the
+        earlier result, and the caller must not send `result`. Raises `Refused` for a result without a call. `at` is the
+        JSON pointer of the client's field with the id.
         """
         client_id = result[key]
         if waiting := self._open.get(client_id):
@@ -185,7 +185,7 @@ class ToolIds(msgspec.Struct):
         return False
 
     def unanswered(self) -> list[str]:
-        """Return the provider's ids of the calls that have no result at the end of the user's turn."""
+        """Return the provider's ids of the calls that still have no result."""
         return [made for waiting in self._open.values() for made in waiting]
 
 
@@ -199,7 +199,9 @@ def fit_schema(schema: Any, name: str, at: str, caps: Caps, drop: Drop) -> Block
 
 
 def fit_schema_anew(schema: Any, name: str, at: str, references: bool, drop: Drop) -> Block:
-    """Return what `fit_schema` does, without a look at earlier results. `references` is `Caps.schema_references`."""
+    """Convert a schema as `fit_schema` does, but without using remembered results. `references` is
+    `Caps.schema_references`.
+    """
     return tool_schema(schema if references else inline_references(schema, at, drop), name, at, drop)
 
 
@@ -234,7 +236,8 @@ def _can_be_object(kind: Any) -> bool:
 
 
 class _Folder(msgspec.Struct):
-    """Merges the schemas under anyOf, oneOf, allOf and $ref at the top level of the schema `root`.
+    """Merges the schemas under anyOf, oneOf, allOf and $ref at the top level of the schema `root` into one object
+    schema.
 
     Lost constraints are reported as dropped.
     """
@@ -242,17 +245,16 @@ class _Folder(msgspec.Struct):
     root: Mapping[str, Any]
     drop: Drop
     _begun: set[int] = msgspec.field(default_factory=set)
-    """The schemas whose merge has begun, each as Python's `id(schema)`. A schema that is met again during its own merge
+    """Python's `id(schema)` of each schema whose merge has begun. A schema that occurs again inside its own merge
     refers to itself."""
     _folded: dict[int, Block] = msgspec.field(default_factory=dict)
     """Maps Python's `id(schema)` to the merged form of the schema."""
 
     def fold(self, schema: Mapping[str, Any], at: str, depth: int = 0) -> Block:
-        """Return a copy of the schema into which the schemas under its anyOf, oneOf, allOf and $ref are merged.
+        """Return a copy of the schema, with the schemas under its anyOf, oneOf, allOf and $ref merged into it.
 
-        The copy does not have these four keywords. If a schema is used several times, the copy is made only once. If a
-        schema refers to itself, the inner copy is made without merging, so that the recursion ends. Below the depth
-        `_MAX_FOLDS`, copies are made without merging too, and the four keywords are reported as dropped.
+        The copy does not have these four keywords. Two kinds of schemas are copied without merging: a schema inside
+        itself, and a schema below the depth `_MAX_FOLDS`, whose keywords are then reported as dropped.
         """
         if (folded := self._folded.get(id(schema))) is not None:
             return folded
@@ -278,9 +280,8 @@ class _Folder(msgspec.Struct):
         return own
 
     def _parts(self, schema: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], str]]:
-        """Return the schemas that each input must match, with their positions in `schema`.
-
-        These are the parts of allOf, and the target of the $ref.
+        """Return the schemas under allOf and $ref, which every input of the tool must match. Each has its path in
+        `schema`.
         """
         parts: list[tuple[Mapping[str, Any], str]] = [
             (part, f"allOf/{index}") for index, part in enumerate(_objects(schema.get("allOf")))

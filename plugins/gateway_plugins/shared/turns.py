@@ -1,8 +1,8 @@
 """The turns of a conversation that is converted to Messages or Converse.
 
 The conversion maps each of the client's messages to a turn. A turn has blocks of the provider's dialect, but its tool
-ids are still the client's. Rules that Messages and Converse have in common are here. The other rules are in the module
-`demand` of each dialect. Nothing here reads a block.
+ids are still the client's. This module has the rules that Messages and Converse share. Rules of one dialect are in its
+module `demand`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NO_RESULT: Final = "No result was given for this tool call."
 
 
 class Located(Block):
-    """A block that was made from the client's value at the JSON pointer `at`. Errors are reported with this pointer."""
+    """A block with the JSON pointer `at` of the client's value from which it was made. Errors name this pointer."""
 
     def __init__(self, at: str, block: Block) -> None:
         super().__init__(block)
@@ -58,11 +58,10 @@ def native_at_end(run: Sequence[Turn], *, mid_system: bool, waiting: bool) -> in
     """Return the number of system turns at the end of `run` that can be sent as one system message.
 
     - `run` has consecutive turns of the user and the system.
-    - `mid_system` is true if the provider accepts system messages within a conversation. Such a message must follow a
-      user message, and must be the last message or precede an assistant message (maximhq/bifrost#3945).
-    - If `run` has only system turns, the result is 0, because there is no user message before them. Exception: if tool
-      calls have no results yet (`waiting`), the gateway adds a user message with the missing results, and the system
-      turns can follow this message.
+    - The result is 0 unless the provider accepts system messages within a conversation (`mid_system`).
+    - A system message must follow a user message (maximhq/bifrost#3945). So the result is 0 if `run` has no turn of the
+      user. Exception: if tool calls have no results yet (`waiting`), the gateway adds a user message with the missing
+      results.
     """
     count = sum(1 for _ in takewhile(lambda turn: turn.role == "system", reversed(run))) if mid_system else 0
     return count if count < len(run) or waiting else 0

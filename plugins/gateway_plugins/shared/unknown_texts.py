@@ -28,10 +28,9 @@ def strings(value: Any, path: Path = (), without: frozenset[str] = frozenset()) 
 
 
 def unknown_texts(part: Any, path: Path, block: Any = "", role: str = "", *, repeats: bool = False) -> Iterator[Place]:
-    """Yield a `Place` (a JSON path) for each string in a part of an unknown kind. `path` is the path of the part.
+    """Yield a `Place` for each string in a message part of an unknown kind. `path` is the JSON path of the part.
 
-    `block` is the first element of every `Place.block`. `role` is the author of the part. `repeats` is true if earlier
-    events had the same strings.
+    `block` becomes the first element of `Place.block`. `role` and `repeats` are passed on to each `Place`.
     """
     for at in strings(part, path, _NO_TEXT):
         yield Place(at, "text", (block, *at[len(path) :]), repeats, role)

@@ -1,6 +1,6 @@
-"""Combines the token counts in several reports of one reply, for dialects whose input count excludes cache tokens.
+"""Combines the token counts in several reports of one reply, for Messages and Converse.
 
-These dialects are Messages and Converse.
+In these dialects, the input count excludes cache tokens.
 
 - Reports are cumulative. A count in a later report replaces the earlier count, even if the later one is smaller.
   Sources: Anthropic's documentation (Streaming: counts in `message_delta` are cumulative) and its SDKs, which replace
@@ -8,9 +8,8 @@ These dialects are Messages and Converse.
   (maximhq/bifrost#5354).
 - A count that is missing or null replaces nothing.
 - The prompt counts are input, cache reads and cache writes. If one of them is above 0 in a report, all prompt counts of
-  the report replace the earlier ones. If all of them are 0, they replace nothing, because no prompt has 0 tokens. An
-  output count of 0 replaces nothing either.
-- The counts are stored as reported. Only the method `usage` splits them into the kinds of tokens.
+  the report replace the earlier ones. If all of them are 0, they replace nothing, because no prompt has 0 tokens.
+- An output count of 0 replaces nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from gateway.contract.flag import Usage
 from gateway_plugins.shared.cache_marks import FIVE_MINUTES, MIXED, Marks
 
 PROMPT: Final = ("input", "cache_read", "cache_write")
-"""Names of the counts of a prompt. `cache_write` is the sum of all cache writes."""
+"""Names of the counts that together are all input tokens. `cache_write` is the sum of all cache writes."""
 WRITES: Final = ("cache_write_5m", "cache_write_1h")
 """Names of the counts of tokens written to a cache for five minutes and for an hour. `cache_write` includes both."""
 _OF_PROMPT: Final = (*PROMPT, *WRITES)
@@ -31,7 +30,7 @@ _NONE: Final[Mapping[str, int]] = dict.fromkeys(NAMES, 0)
 
 
 class Counts:
-    """The counts of one reply so far, by the names in `NAMES`."""
+    """The token counts that a reply has reported so far, by name (`NAMES`)."""
 
     def __init__(self, counts: Mapping[str, int] = _NONE) -> None:
         self._counts = {**_NONE, **counts}
@@ -48,7 +47,7 @@ class Counts:
         return self._counts[name]
 
     def add(self, report: Mapping[str, int | None]) -> None:
-        """Update the counts with a later report. The beginning of this file says which counts replace earlier ones."""
+        """Update the counts with a later report, by the rules at the beginning of this file."""
         counts = {name: count for name, count in report.items() if count is not None}
         if any(map(counts.get, _OF_PROMPT)):
             self._replace_prompt(counts)
@@ -61,7 +60,7 @@ class Counts:
         self._counts |= {name: count for name, count in counts.items() if count}
 
     def complete(self, counts: Mapping[str, int | None]) -> None:
-        """Replace the counts that are still missing or 0 by the values in `counts`."""
+        """Fill in counts from `counts` that the reply has not reported, or has reported as 0."""
         self._counts |= {name: count for name, count in counts.items() if count and not self.get(name)}
 
     def usage(self, marks: Marks) -> Usage:
@@ -79,7 +78,10 @@ class Counts:
         return Usage(counts["input"], counts["output"], counts["cache_read"], five, hour, counts["reasoning"])
 
     def is_exact(self, marks: Marks) -> bool:
-        """Return whether the lifetime of every cache write is known, from the reports or from the cache marks."""
+        """Return whether the lifetime of every cache write is known.
+
+        The provider reports it, or all cache marks of the request have the same lifetime.
+        """
         return not self._unknown_writes or marks.lifetime != MIXED
 
     @property
@@ -89,10 +91,10 @@ class Counts:
         return max(0, counts["cache_write"] - counts["cache_write_5m"] - counts["cache_write_1h"])
 
     def _replace_prompt(self, counts: Mapping[str, int]) -> None:
-        """Replace the counts of the prompt by those in `counts`, which are from a later report.
+        """Replace the prompt counts by those in `counts`, which are from a later report.
 
-        The report may have only the sum of all cache writes, without a number for each lifetime. If the earlier numbers
-        for the lifetimes exceed this sum, they are set to 0.
+        If the later report has only the sum of cache writes, the earlier numbers for each lifetime are kept. They are
+        set to 0 if they exceed this sum.
         """
         self._counts |= {name: counts[name] for name in _OF_PROMPT if name in counts}
         lifetimes = self._counts["cache_write_5m"] + self._counts["cache_write_1h"]

@@ -1,8 +1,8 @@
 """Translation of Anthropic Messages requests to Bedrock Converse, and of the replies back.
 
 This file maps the fields of a request. Messages are mapped in `mappings/messages_to_converse.py`. Rules for every
-request to Converse are in `dialects/bedrock_converse/`. Only the capabilities of a model (`Caps`) tell what the model
-accepts. Sources: Anthropic's API reference, botocore's service model, recorded traffic.
+request to Converse are in `dialects/bedrock_converse/`. What a model accepts is known only from its capabilities
+(`Caps`). Sources: Anthropic's API reference, botocore's service model, recorded traffic.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ class _Conversion:
             self._turns.append(Turn("user", [{"text": text}], "/output_config/format"))
 
     def _claude_fields(self, thinking: ThinkingRequest) -> Block:
-        """Return the fields of `additionalModelRequestFields` that only Claude accepts: betas, and an effort for the
-        whole answer.
+        """Return the fields of `additionalModelRequestFields` that only Claude accepts: betas and
+        `output_config.effort`.
 
         For other models, the betas are reported as dropped.
         """

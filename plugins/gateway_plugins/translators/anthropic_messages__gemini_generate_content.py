@@ -57,10 +57,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
 
 
 def _output(top: Members, names: Names, caps: Caps, rules: Generation, drop: Drop) -> FormattedOutput:
-    """Return the fields for the tools, the tool choice and the answer's format.
-
-    The format may add a schema tool, a tool whose input is the answer.
-    """
+    """Return the fields for the tools, the tool choice and the answer's format."""
     offered = messages_read_options.tools(top, drop)
     wanted = messages_read_options.output_format(top, drop)
     return gemini_options.build_output(wanted, offered, names, caps, rules, drop)

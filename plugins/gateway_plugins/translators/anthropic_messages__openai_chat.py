@@ -54,10 +54,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
 
 
 def _output(top: Members, names: Names, caps: Caps, drop: Drop) -> FormattedOutput:
-    """Return the fields for the tools, the tool choice and the answer's format.
-
-    The format may add a schema tool, a tool whose input is the answer.
-    """
+    """Return the fields for the tools, the tool choice and the answer's format."""
     offered = messages_read_options.tools(top, drop)
     functions = chat_options.build_tools(offered.tools, names, caps, drop)
     wanted = messages_read_options.output_format(top, drop)

@@ -122,8 +122,8 @@ class _Conversion:
     def _conversation(self, mapper: Mapper, *, prefill: bool) -> tuple[list[Block], list[Block]]:
         """Return the fields `system` and `messages`.
 
-        `prefill` is true if the model can continue an assistant message at the end. In two cases, `prefill` is treated
-        as false: the model always thinks, or the provider enforces a schema for the answer.
+        An assistant message at the end is sent unchanged, for the model to continue, only if three conditions hold:
+        `prefill` is true, the model does not always think, and the provider enforces no schema for the answer.
         """
         caps = self._target.caps
         wanted = converse_read_options.output_format(self._request.top, self._extra, self._drop)
@@ -155,7 +155,9 @@ class _Conversion:
 
 
 def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
-    """Return Anthropic's own tools, such as computer use, which Converse has only in `additionalModelRequestFields`."""
+    """Return Anthropic's own tools, such as computer use. Clients of Converse send them in
+    `additionalModelRequestFields`.
+    """
     tools = list_of(extra.get("tools"), f"{EXTRAS}/tools")
     if not all(isinstance(tool, dict) for tool in tools):
         raise invalid(f"{EXTRAS[1:]}.tools must be objects", f"{EXTRAS[1:]}.tools")
@@ -163,12 +165,12 @@ def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
 
 
 def _split_effort(requested: Parameters, caps: Caps, drop: Drop) -> tuple[Parameters, Body]:
-    """Take Claude's effort for the whole answer out of the parameters, and convert it to fields of a Messages body.
+    """Move Claude's effort for the whole answer from the parameters to fields of a Messages body.
 
-    Return a pair: the parameters without the effort, and the fields. The client's effort is for the whole answer if it
-    is in a field of `_ANSWER_EFFORT_AT`. In any other field, it is for thinking.
+    Return the parameters without this effort, and the fields. The effort is for the whole answer if the client's field
+    is in `_ANSWER_EFFORT_AT`. An effort in any other field is for thinking.
 
-    In three cases, the parameters are returned unchanged, without fields:
+    In three cases, nothing is moved:
 
     - The effort is `none`, or it is for thinking.
     - The model is not Claude.

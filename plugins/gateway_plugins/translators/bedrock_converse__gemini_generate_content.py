@@ -49,9 +49,10 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
 
 
 def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> tuple[Block, str]:
-    """Return the body of the Gemini request, and the name of the schema tool, or "" if there is none.
+    """Return the body of the Gemini request, and the name of the schema tool.
 
-    The schema tool is a tool whose input is the answer, so that the answer has the requested format.
+    The schema tool is a tool whose input is the answer, so that the answer has the requested format. Its name is "" if
+    there is none.
     """
     top, caps, rules = request.top, target.caps, generation(target.model)
     converse_read_options.refuse_unservable(top)
@@ -90,7 +91,7 @@ def _output(
 ) -> FormattedOutput:
     """Return the fields for the tools, the tool choice and the answer's format.
 
-    Tools that a message of the conversation removes (`Mapper.removed`) are left out.
+    A tool is left out if a message of the conversation removes it (`Mapper.removed`).
     """
     tools = [tool for tool in converse_read_options.tools(request.top, drop) if tool.name not in mapper.removed]
     offered = offer(tools, converse_read_options.choice(request.top, extra))

@@ -92,7 +92,7 @@ def _tier(request: ClientRequest, drop: Drop) -> Block:
 def _output(request: ClientRequest, extra: dict[str, Any], mapper: Mapper, caps: Caps, drop: Drop) -> FormattedOutput:
     """Return the fields for the tools, the tool choice and the answer's format.
 
-    Tools that a message of the conversation removed are left out.
+    A tool is left out if a message of the conversation removes it (`Mapper.removed`).
     """
     tools = [tool for tool in converse_read_options.tools(request.top, drop) if tool.name not in mapper.removed]
     offered = offer(tools, converse_read_options.choice(request.top, extra))

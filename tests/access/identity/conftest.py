@@ -1,4 +1,4 @@
-"""Fixtures: a simulated tailscaled that knows Alice, and the gateway's client of this tailscaled."""
+"""Fixtures: a simulated tailscaled that knows Alice, and the gateway's client that asks this tailscaled."""
 
 import pytest
 

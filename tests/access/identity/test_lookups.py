@@ -1,7 +1,7 @@
 """Tests of the limits on lookups at tailscaled.
 
-Only a few lookups run at the same time, and equal lookups are shared. Lookups for tailnet callers do not wait for
-lookups for strangers.
+Only a few lookups run at the same time. Equal lookups are made once. Lookups for tailnet callers do not wait for
+lookups for other callers.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ def test_a_tailnet_has_two_networks():
 
 
 async def test_callers_that_left_take_no_turn(lookups, sim):
-    """Check that lookups for callers that have disconnected do not delay the next caller, even if there are many of
+    """Check that a caller is not delayed by lookups for other callers that have disconnected, even if there are many of
     them.
     """
     leaving = [asyncio.create_task(lookups.whois("127.0.0.1", port)) for port in range(1, 50)]

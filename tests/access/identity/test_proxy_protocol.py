@@ -15,9 +15,8 @@ LOCAL, LOCAL_6, OTHER, PROXY = ("127.0.0.1", 1), ("::1", 1, 0, 0), ("127.0.0.2",
 
 
 class Following(asyncio.Protocol):
-    """The protocol that handles a connection after its PROXY header.
-
-    It writes the caller's address to the connection.
+    """The protocol that takes over a connection after its PROXY header. It writes the caller's address to the
+    connection.
     """
 
     def __init__(self, sources):
@@ -30,7 +29,9 @@ class Following(asyncio.Protocol):
 
 
 async def said(proxies, local):
-    """Return the bytes that a connection from `local` gets after it has sent its PROXY header, and the log lines."""
+    """Connect from the address `local`, and send a PROXY header. Return the text that the server sends back, and the
+    log lines.
+    """
     sources, lines = Sources(), Lines()
     refusals = ProxyRefusals(configure(lines))
     loop = asyncio.get_running_loop()

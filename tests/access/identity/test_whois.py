@@ -63,7 +63,7 @@ async def sim(tmp_path):
 
 @pytest.fixture
 async def asking(sim):
-    """Yield a `Whois` that asks the simulated tailscaled, and the log lines."""
+    """Yield a `Whois` that asks the simulated tailscaled, and its log lines."""
     lookups = Lookups(str(sim.path))
     lines = Lines()
     whois = Whois(lookups, configure(lines), service="", peer=connecting)
@@ -99,8 +99,8 @@ async def test_a_tagged_node_is_all_its_tags_and_nobodys(asking, sim):
 
 @pytest.mark.parametrize("tag", ["alice@example.com", "(loopback)", "*", "group:eng", "prod", "TAG:prod"])
 async def test_what_does_not_begin_as_a_tag_does_makes_a_node_nobody(asking, sim, tag):
-    """Check that a node is refused if one of its tags lacks the prefix `tag:`. A grant could take such a tag for the
-    login of another caller.
+    """Check that a node is refused if one of its tags lacks the prefix `tag:`. A grant could mistake such a tag for a
+    caller's login.
     """
     whois, _ = asking
     sim.answer = (200, json.dumps({"Node": {"Tags": [tag]}, "UserProfile": {"LoginName": "a"}}).encode())
@@ -325,7 +325,7 @@ async def test_no_identity_outlives_its_answer_while_tailscaled_is_away(asking, 
 
 
 async def test_a_restart_of_tailscaled_fails_no_call(asking, sim):
-    """Check that no call fails because a pooled connection to tailscaled was closed by a restart."""
+    """Check that no call fails if tailscaled is restarted, which closes the pooled connections to it."""
     whois, _ = asking
     for _ in range(5):
         await whois(caller(Connection(), ("100.64.0.7", 4711)))
@@ -414,8 +414,8 @@ async def test_a_connection_that_did_not_come_by_the_tailnet_is_not_asked_for(as
 
 
 def test_tailnet_addresses_and_loopback_arrive_by_tailnet():
-    """Check that tailscaled is asked only about connections whose local address is a loopback address or an address of
-    the tailnet.
+    """Check `arrived_by_tailnet`. It is true for a connection whose local address is a loopback address or an address
+    of the tailnet. Tailscaled is asked only about such connections.
     """
     assert all(map(arrived_by_tailnet, ["127.0.0.1", "::1", "100.64.0.1", "100.127.0.9", "fd7a:115c:a1e0:ab12::1"]))
     assert not any(map(arrived_by_tailnet, ["10.0.0.1", "100.63.0.1", "100.128.0.1", "fd7a:115c:a1e1::1", "0.0.0.0"]))

@@ -45,7 +45,11 @@ class Wire:
         return self._process.pid
 
     async def reply(self, reply, *, count=0, interval_us=0, stagger=0):
-        """Choose the reply that the upstream sends to all later requests."""
+        """Choose the reply to all later requests: a head, `count` chunks, and a tail.
+
+        `interval_us` are the microseconds before each chunk. The first `stagger` streams have fewer chunks, so that
+        streams that begin together do not end together.
+        """
         paths = [self._written(f"reply-{name}", getattr(reply, name)) for name in ("head", "chunk", "tail")]
         words = (*paths, count, interval_us, stagger, reply.stamp_at, *reply.crc)
         self._process.stdin.write((" ".join(map(str, words)) + "\n").encode())
@@ -91,7 +95,9 @@ class Wire:
 
 @asynccontextmanager
 async def wire(programs, folder):
-    """Run the upstream during an `async with` block. `programs` is the folder of the compiled programs."""
+    """Run the upstream (a simulated provider in C) during an `async with` block. `programs` is the folder of the
+    compiled programs.
+    """
     with on_processor(LOAD):
         process = await asyncio.create_subprocess_exec(
             programs / "upstream", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE

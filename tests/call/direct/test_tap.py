@@ -1,4 +1,6 @@
-"""Tests that all bytes of a reply count as output, even if the reply is too large to be kept in memory."""
+"""Tests of the estimated output of a direct call. It is computed from all bytes of the reply, even if the reply is too
+large to be kept in memory.
+"""
 
 from types import SimpleNamespace
 
@@ -9,7 +11,9 @@ from gateway.contract.errors import UNAVAILABLE, Problem, UpstreamFailed
 
 
 class Budget:
-    """A call whose memory budget refuses more than `limit` bytes."""
+    """A stand-in for a call. It refuses to keep more than `limit` bytes of a reply, as if the memory budget were used
+    up.
+    """
 
     def __init__(self, limit):
         self.limit = limit

@@ -58,8 +58,8 @@ CHAIN = chain(planned, last=done)
 
 
 def decided(ready, identity, model, note=lambda _call: ""):
-    """Make the decision about a call, as the gateway does for a real call. Return `note(call)` if the call is allowed,
-    or the error code if it is refused.
+    """Decide whether a call is allowed, as the gateway does for a real call. Return the error code of a refused call,
+    or `note(call)` for an allowed one.
     """
     ask = ClientRequest(
         "openai_chat", "openai_chat", "generate", "POST", "/", "", {}, Members(b"{}"), model, stream=False
@@ -140,8 +140,8 @@ def test_a_grant_that_is_suggested_lets_the_call_through(config, identity, model
 
 @given(CONFIGS, IDENTITIES, NAMES)
 def test_an_explanation_reveals_nothing_that_is_not_granted(config, identity, model):
-    """Check that an explanation does not depend on models, provider states and grants to which the caller has no
-    access.
+    """Check that an explanation stays the same if the models, providers and grants are removed to which the caller has
+    no access.
     """
     made = runtime(config)
     seen = {offer.name for offer in made.catalog.visible(made.grants.access(identity))}
@@ -167,9 +167,9 @@ def test_an_unknown_and_a_denied_model_look_alike_to_a_caller():
 
 @given(CONFIGS, IDENTITIES, NAMES)
 def test_what_a_caller_is_told_is_made_without_a_look_at_the_configuration(config, identity, model):
-    """Check that an explanation for a caller is the same if the configuration is replaced by an empty one.
+    """Check that the explanation for a caller stays the same if the configuration is replaced by an empty one.
 
-    The explanation must not depend on other callers' grants. Not even the time that it takes may reveal them.
+    Neither the explanation nor the time to make it may depend on other callers' grants.
     """
     made = runtime(config)
     assert own_view(replace(made, config=Config()), identity, model) == own_view(made, identity, model)
@@ -178,8 +178,8 @@ def test_what_a_caller_is_told_is_made_without_a_look_at_the_configuration(confi
 @pytest.mark.parametrize("identity", [ALICE, user("bob@example.com")])
 @pytest.mark.parametrize("model", ["m1", "nothing", "all"])
 def test_ten_thousand_grants_are_explained_in_a_moment(identity, model):
-    """Check that the explanation of a caller's access, with ten thousand grants, takes little CPU time: less than the
-    parsing of a megabyte of JSON.
+    """Check that explaining one caller's access among ten thousand grants takes less CPU time than parsing a megabyte
+    of JSON.
     """
     others = [grant(f"u{number}@example.com", role="user", models=f"p/m{number}") for number in range(10_000)]
     made = many(grant(ALICE.login, role="user"), *others)
@@ -190,7 +190,7 @@ def test_ten_thousand_grants_are_explained_in_a_moment(identity, model):
 def many(*grants):
     """Return the runtime of a configuration with these grants.
 
-    The configuration is not parsed from text, because parsing takes seconds.
+    The configuration is built directly, because parsing it from text would take seconds.
     """
     given = tuple(
         Grant(tuple(each["src"]), (Capability(item.get("role"), tuple(filter(None, [item.get("models")]))),))

@@ -94,7 +94,9 @@ def test_what_is_no_macro_stays_as_it_is(text):
 
 
 def test_every_unknown_macro_is_an_error_at_its_place():
-    """Check that every unknown macro is reported as an error at its position, without a list of the known macros."""
+    """Check that all unknown macros are reported as errors, each at its position. The errors do not list the known
+    macros.
+    """
     text = config({"baseurl": "${A}", "apikey": "${B} ${SET} ${C} ${B}"})
     messages = errors(text, environ={"SET": "x"})
     assert [line.partition(": ")[2] for line in messages] == [

@@ -29,7 +29,7 @@ def redacted(text, *active):
 
 
 def hidden(text, *active):
-    """Return the redacted text, with *** in place of each placeholder. `active` are the secrets that are in use."""
+    """Return the text with *** in place of each secret. `active` are the secrets that are in use."""
     return MARK.sub("***", redacted(text, *active))
 
 

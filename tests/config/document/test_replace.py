@@ -70,9 +70,9 @@ def test_a_failure_at_any_step_leaves_the_old_file_and_nothing_beside_it(path, t
 
 
 def test_a_file_whose_owner_cannot_be_kept_is_not_replaced(path, monkeypatch):
-    """Check that a file is not replaced if the new file could not get the same owner.
+    """Check that a file is not replaced if the new file cannot get the same owner.
 
-    This is simulated, because only root can change an owner.
+    The test simulates another owner, because only root could set one.
     """
     fstat = os.fstat
 

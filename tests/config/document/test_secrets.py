@@ -123,7 +123,9 @@ def test_files_of_secrets_are_watched_also_while_they_are_missing(tmp_path: Path
 
 
 async def test_a_key_that_kubernetes_swaps_is_noticed_and_read_anew(tmp_path: Path) -> None:
-    """Check that a key is read again when Kubernetes replaces the symbolic link `..data` to the folder with the key."""
+    """Check that a key is read again when Kubernetes replaces the symbolic link `..data`, which points to the folder
+    with the key.
+    """
     for version in ("v1", "v2"):
         (tmp_path / "secret" / version).mkdir(parents=True)
         (tmp_path / "secret" / version / "key").write_text(f"{KEY}-{version}")

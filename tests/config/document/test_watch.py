@@ -37,10 +37,9 @@ class Files:
 async def change_is_seen(
     path: Path, change: Callable[[], object], every: float = EVERY, beside: Iterable[Path] = ()
 ) -> bool:
-    """Return whether `watch` reports a change of the file `path`.
+    """Call `change`, and return whether `watch` then reports a change of the file `path`.
 
-    `change` is called after the files have been compared twice. The files in `beside` are watched too. Files are
-    compared every `every` seconds.
+    `watch` compares the files every `every` seconds. The files in `beside` are watched too.
     """
     files = Files(*beside, path)
     async with aclosing(watch(files, every=every)) as changes:
@@ -151,7 +150,7 @@ async def test_half_a_file_is_not_told(config: Path) -> None:
     written: list[str] = []
 
     class Written(Files):
-        """Files of which one is still being written: a further part is written before each comparison."""
+        """Watched files. One of them is still being written: before each comparison, a further part of it is written."""
 
         def __call__(self) -> Iterable[Path]:
             if parts:

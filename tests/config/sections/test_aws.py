@@ -139,9 +139,7 @@ def test_without_botocore_the_extra_is_named(monkeypatch):
 
 
 def test_what_the_pages_show_has_the_settings():
-    """Check that the pages show the AWS settings in full. A session tag is not hidden as a secret, even if it is called
-    `token`.
-    """
+    """Check that the pages show the AWS settings in full. A session tag is shown even if its name is `token`."""
     text = provider(aws={"assume_role": {"role_arn": ROLE, "external_id": "x1", "session_tags": {"token": "<user>"}}})
     document = parse(text)
     assert scrubber(secrets_in(document))(text) == text

@@ -1,5 +1,5 @@
-"""Tests of capabilities from the tailnet policy: they mean the same as in the configuration file, and never cause a
-failure.
+"""Tests of capabilities from the tailnet policy. They mean the same as in the configuration file. An invalid one never
+makes a call fail.
 """
 
 import pytest

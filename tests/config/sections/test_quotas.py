@@ -103,7 +103,7 @@ def test_what_is_wrong_with_a_quota_or_a_limit_is_said_at_its_place(section, exp
 
 
 def faults(text):
-    """Return the findings about quotas, without those about grants that name no quota."""
+    """Return the findings about quotas. The finding that no grant names a quota is left out."""
     return [line for line in said(text) if "no grant names the quota" not in line]
 
 
@@ -156,7 +156,9 @@ def test_a_quota_without_a_rate_never_refills():
 
 
 def test_a_quota_of_an_unknown_template_is_left_out():
-    """Check that a quota with an unknown template is left out, so that calls that need the quota are refused."""
+    """Check that a quota is left out if its name has an unknown template, such as `<team>`. Calls that need this quota
+    are then refused.
+    """
     assert loads(config(quotas={"a:<team>": {"capacity": "$1"}})).config.quotas == {}
 
 
@@ -180,9 +182,9 @@ def test_a_capability_has_its_quotas_each_once():
     [([], None, False), (["p/*"], None, True), ([], "user_model", True), (["p/*"], "user", False)],
 )
 def test_a_limit_is_per_model_where_models_are_named(models, per, by_model):
-    """Check that a limit applies to each model separately if its key `per` says so.
+    """Check that a rate limit applies to each model separately if its key `per` says so.
 
-    Without this key, it applies to each model separately if the grant names models.
+    If the limit has no such key, it applies to each model separately if the grant names models.
     """
     limit = {"tokens": "200000/min"} | ({"per": per} if per else {})
     limits = given({"models": models, "rate_limits": [limit]}).rate_limits
@@ -212,7 +214,9 @@ def test_the_tailnet_policy_may_set_quotas_and_limits_too():
     ],
 )
 def test_a_faulty_limit_in_the_policy_grants_nothing(key, item, message):
-    """Check that an object of the tailnet policy with an invalid limit grants nothing, instead of unlimited use."""
+    """Check that an object of the tailnet policy grants nothing if one of its limits is invalid. It must not grant
+    unlimited use.
+    """
     capabilities, messages = policy_capabilities({CAP: [{"role": "user"}, {"models": "**", key: [item]}]})
     assert [capability.role for capability in capabilities] == ["user"]
     assert messages == (f"tailnet policy, {CAP}[1]: {message}",)

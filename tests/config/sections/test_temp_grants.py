@@ -1,4 +1,6 @@
-"""Tests of `temp_grants`: both forms of the section become grants, placed after those of `grants`."""
+"""Tests of `temp_grants`. The section has two forms. The grants of both forms are added after those of the section
+`grants`.
+"""
 
 import pytest
 

@@ -1,5 +1,5 @@
-"""Tests of keys that are checked and have no effect yet: the text and the position of the warning about each of
-them.
+"""Tests of configuration keys that are checked but have no effect yet. Each has a warning, whose text and position are
+tested.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""Tests of event-stream messages, compared with botocore's decoder."""
+"""Tests of decoding and encoding messages of AWS event streams, compared with botocore."""
 
 import struct
 from itertools import pairwise
@@ -48,8 +48,8 @@ def test_any_chunking_gives_the_same_frames(cuts):
 
 @given(st.integers(0, len(STREAM) - 1), st.integers(1, 255))
 def test_one_changed_byte_is_noticed_or_leaves_the_stream_unfinished(position, change):
-    """Check that any changed byte of a stream raises `BadFrame`, and that all messages decoded before the error are
-    right.
+    """Check that if any byte of a stream is changed, decoding raises `BadFrame`. All messages that were decoded before
+    must be right.
     """
     broken = bytearray(STREAM)
     broken[position] ^= change

@@ -1,4 +1,6 @@
-"""Tests of a JSON array as a stream: frames for every division into chunks, unchanged bytes, and malformed arrays."""
+"""Tests of a stream that is one JSON array. Its objects are found for every division into chunks, no byte changes, and
+malformed arrays are refused.
+"""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tests of server-sent events: any division into chunks gives the same events, and no byte is lost."""
+"""Tests of server-sent events. However the bytes are divided into chunks, the events are the same, and no byte is lost."""
 
 import re
 from itertools import pairwise
@@ -36,7 +36,9 @@ def test_an_event_has_its_name_and_its_data():
 
 
 def events(output):
-    """Return the events in the decoded frames, as pairs (headers, payload). A frame that has neither is left out."""
+    """Return the events of the decoded frames, as pairs (headers, payload). Frames that only separate events are left
+    out.
+    """
     return [(frame.headers, frame.payload) for frame in output if frame.headers or frame.payload]
 
 
@@ -53,9 +55,8 @@ def test_any_chunking_gives_the_same_events(cuts):
 
 
 def by_the_specification(data):
-    """Return the events of a stream, read line by line as the specification describes.
-
-    An unfinished event is left out.
+    """Read a stream line by line, as the specification describes it, and return its events. An incomplete last event is
+    left out.
     """
     output, headers, payload = [], {}, []
     for line in re.findall(rb"([^\r\n]*)(?:\r\n|\n|\r)", data):
@@ -91,7 +92,7 @@ def test_an_event_goes_out_with_its_blank_line_and_waits_for_no_other(end):
 
 
 def test_a_line_feed_cut_from_its_blank_line_ends_no_frame():
-    """Check that the LF of a CR LF that is split between two chunks is passed on and does not end a frame."""
+    """Check that if a CR LF is split between two chunks, its LF is passed on and does not end another frame."""
     first, half, second = frames(b"data: x\r\n\r", b"\n", b"data: y\n\n")[0]
     assert (first.payload, half, second.payload) == (b"x", Frame({}, b"", b"\n"), b"y")
 

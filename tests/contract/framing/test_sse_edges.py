@@ -1,6 +1,7 @@
-"""Tests of server-sent events at the edges of frames: line ends, blanks, byte order marks and the end of the stream.
+"""Tests of what may surround server-sent events: line ends, blanks, byte order marks and the end of the stream.
 
-The results are compared with those of a line reader as the standard describes it (WHATWG HTML, 9.2.6).
+The results are compared with those of a simple reader, which reads lines as the standard describes it (WHATWG HTML,
+9.2.6).
 """
 
 import json
@@ -21,7 +22,7 @@ FLAGS = discover_own().flags
 
 
 def by_lines(data):
-    """Return (event, data) of each event, read line by line as the standard describes."""
+    """Read a stream line by line, as the standard describes it. Return each event as (event, data)."""
     events, name, payload = [], b"", []
     for each in re.split(rb"\r\n|\n|\r", data.removeprefix(b"\xef\xbb\xbf"))[:-1]:
         if not each:
@@ -108,10 +109,10 @@ ENDS = {
     ("name", "data", "is_whole"), [(name, *case) for name, cases in ENDS.items() for case in cases]
 )
 def test_the_last_event_may_lack_its_blank_line(name, data, is_whole):
-    """Check that a last event without its blank line is read if it is complete, and that the client gets the blank
-    line.
+    """Check a stream whose last event has no blank line after it. The event is read if it is complete, and the client
+    gets the blank line.
 
-    An incomplete last event raises `Truncated`.
+    If the event is incomplete, `Truncated` is raised.
     """
     decoder = decoder_of(name)
     events = list(decoder.feed(data))

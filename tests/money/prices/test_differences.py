@@ -1,4 +1,4 @@
-"""Tests of the differences of two price lists, the prices that are probably wrong, and the report about both."""
+"""Tests of comparing two price lists: the differences, the prices that are probably wrong ("doubtful"), and the report."""
 
 import json
 from decimal import Decimal
@@ -34,8 +34,8 @@ def scaled(entry, factor):
 
 @pytest.mark.parametrize("factor", [Decimal(1000), Decimal("0.001")])
 def test_a_price_for_a_thousand_tokens_instead_of_a_million_is_doubtful(factor):
-    """Check that a price that is 1,000 times too high or too low is reported as doubtful, for more than a hundred rows
-    of the list.
+    """Check that a price that is 1,000 times too high or too low is reported as doubtful. More than a hundred rows of
+    the price list are tried.
     """
     some = [(key, ROWS[key]) for key in list(ROWS)[::7] if Decimal("0.3") <= Decimal(ROWS[key]["input"]) <= 3]
     assert len(some) > 100
@@ -44,8 +44,8 @@ def test_a_price_for_a_thousand_tokens_instead_of_a_million_is_doubtful(factor):
 
 
 def test_the_slip_that_a_source_once_made_is_doubtful():
-    """Check that a real mistake is reported: LiteLLM 1.109.1 had azure_ai/jais-30b-chat at 3,200 and 9,710 USD for 1M
-    tokens instead of 3.20 and 9.71.
+    """Check that a real mistake of LiteLLM 1.109.1 is reported. In its list, the prices of azure_ai/jais-30b-chat were
+    3,200 and 9,710 USD for 1M tokens, instead of 3.20 and 9.71.
     """
     key = Key("azure", "jais-30b-chat")
     slip = ROWS[key] | {"input": "3200", "output": "9710"}

@@ -85,8 +85,8 @@ def cost(record):
 
 
 def canned(conversion, scenario):
-    """Return the scenario with a reply that reports token counts. Counts that the provider's dialect cannot report are
-    0.
+    """Return the scenario with a reply that reports token counts. Its cache writes are 0 if the provider's dialect
+    cannot report them.
     """
     reply = scenario.reply or Canned(text=("Hello",))
     tokens = reply.tokens
@@ -106,7 +106,7 @@ def counts_of(reply):
 
 
 class Conversion:
-    """A gateway in front of a simulated provider, called through one conversion."""
+    """A gateway in front of a simulated provider. All calls use the same conversion."""
 
     def __init__(self, tmp_path, conversion):
         self.sim_type, self.model, self.prices, self.path, self.body, self.streaming, self.dialect = CONVERSIONS[
@@ -141,10 +141,10 @@ class Conversion:
         return record
 
     def estimate(self, delivered, *, stream=True):
-        """Return the estimated cost.
+        """Return the estimated cost of a call in nanodollars.
 
-        Three bytes of the upstream request count as an input token, and three bytes of the delivered text as an output
-        token. At least one output token is assumed.
+        An input token is assumed for every three bytes of the request to the provider, and an output token for every
+        three bytes of the delivered text. The output is at least one token.
         """
         # on the native way of chat the client's own: the gateway only adds that it wants to know the usage
         body = json.dumps(self.ask(stream=stream)[1]) if self.dialect == "chat" else self.sim.requests[-1].body
@@ -158,8 +158,8 @@ SCENARIOS = [
     for stream in (False, True)
     if ALL_PAIRS or (row + column) % 2 == stream
 ]
-"""Each scenario on each conversion, alternately streamed and unstreamed. With IRISGATE_ALL_PAIRS=1, each is tried both
-ways.
+"""Each scenario on each conversion. Half of these pairs are streamed, and the others are not. With
+IRISGATE_ALL_PAIRS=1, each pair is tried both ways.
 """
 
 
@@ -176,10 +176,10 @@ async def test_every_scenario_costs_what_the_provider_reported(tmp_path, convers
 
 
 def upstream_events(conversion, reply):
-    """Return (text, counts) of each event that the provider sends.
+    """Return the events that the provider sends, as pairs (text, counts).
 
-    The counts are those of the usage report in the event. They are None for an event without a report. In Messages,
-    every event has the last reported counts.
+    The counts are those of the event's usage report, or None if it has no report. In Messages, an event without a
+    report has the counts of the last report.
     """
     sim_type, *_, dialect = CONVERSIONS[conversion]
     if dialect == "converse":
@@ -214,9 +214,8 @@ STEPS = [
 
 
 def known(it, after):
-    """Return the minimum cost in nanodollars of a call whose stream ended after `after` events.
-
-    `it` is the gateway and the provider of the call (`Conversion`).
+    """Return the minimum cost in nanodollars of a call whose stream ended after `after` events. `it` has the conversion
+    of the call.
     """
     events = upstream_events(it.conversion, CUT.reply)[:after]
     reported = [counts for _, counts in events if counts is not None]
@@ -230,12 +229,10 @@ def known(it, after):
 
 
 def is_about(it, record, least):
-    """Return whether the cost in a record is plausible: not below `least`, and not above the possible maximum. Both are
-    in nanodollars.
+    """Return whether the cost in a record is between `least` and the maximum cost. Both are in nanodollars.
 
-    The maximum is `least` plus the cost of all output that the model could have written during the call. For an
-    estimated cost, a difference of 20 input tokens is allowed too, because the estimate is made before the provider's
-    envelope is added to the request.
+    The maximum adds the output that the model could have written during the call. An estimated cost may also be wrong
+    by 20 input tokens, because the estimate is made before the provider's envelope is added to the request.
     """
     slack = 0 if record["reported"] else nanodollars(it.prices[:2], (20, 0))
     most = least + nanodollars(it.prices[:2], (0, int(record["duration_ms"] / 1000 * TOKENS_PER_SECOND)))
@@ -244,7 +241,9 @@ def is_about(it, record, least):
 
 @pytest.mark.parametrize(("conversion", "after"), STEPS)
 async def test_a_stream_cut_after_any_event_has_one_record(tmp_path, conversion, after):
-    """Check that a stream that ends after any event has one record, with the counts that were known then."""
+    """Check that a stream that ends early, after any event, has one record, with the token counts that were reported
+    until then.
+    """
     async with Conversion(tmp_path, conversion) as it:
         record = await it.record(replace(CUT, end_after=after), stream=True)
         assert is_about(it, record, known(it, after))

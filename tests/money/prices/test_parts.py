@@ -1,8 +1,8 @@
-"""Tests of the parts of a call that are billed separately, such as those of several models.
+"""Tests of calls that are billed in several parts, such as one part for each of several models.
 
-A table has usage reports of providers, and the expected parts of each, written out by hand. The cost must be the same
-on every conversion. Clients of the provider's own dialect get the usage unchanged, and clients of other dialects get
-the sum of the parts.
+A table has usage reports of providers, and the parts that are expected for them. The cost must be the same on every
+conversion. Clients of the provider's own dialect get the report unchanged, and clients of other dialects get the sum of
+the parts.
 """
 
 import json
@@ -31,7 +31,7 @@ CLAUDES = ("anthropic_messages", "bedrock_model_invoke")
 
 @dataclass(frozen=True)
 class Case:
-    """A test case: the usage reports in one reply, in order, and the parts of the call that are expected from them.
+    """A test case: the usage reports in one reply, in order, and the parts in which the call must be billed.
 
     A part is a pair of a model and its counts: input, output, cache reads, and cache writes for 5 minutes and for an
     hour.
@@ -41,9 +41,9 @@ class Case:
     parts: tuple
     estimated: bool = False
     more: dict = field(default_factory=dict)
-    """Further members of the last event of a stream, where Bedrock sends its metrics."""
+    """Additional fields of a stream's last event, such as Bedrock's metrics."""
     ttls: tuple = ()
-    """Lifetimes of the cache marks in the request."""
+    """Lifetimes of the cache marks in the client's request."""
     only_streamed: bool = False
 
 
@@ -342,10 +342,10 @@ def marks_of(value):
 
 
 def sent_lifetime(case, sent):
-    """Return the fields of a case whose expected values differ because not all of its cache marks have reached the
-    provider, or {} if all have.
+    """Return the fields of the case that have other expected values because some cache marks did not reach the
+    provider. Return {} if all marks did.
 
-    Marks are lost if the client's API has no cache marks, or if the model does not accept them.
+    A cache mark is lost if the client's API has none, or if the model does not accept its lifetime.
     """
     marks = set(marks_of(sent))
     if not case.ttls or marks == set(case.ttls):
@@ -366,8 +366,9 @@ def shown(wire, response, *, stream):
 
 
 def display(counts, dialect):
-    """Return the counts that a client of the dialect gets: input, output, cache reads and cache writes. Gemini's API
-    has no cache writes, so its count of input tokens includes them.
+    """Return the four counts that a client of the dialect gets: input, output, cache reads and cache writes.
+
+    Gemini's API has no cache writes, so its count of input tokens includes them.
     """
     given, output, read, *written = counts
     if dialect == "gemini_generate_content":
@@ -398,7 +399,9 @@ async def check(wire, tmp_path, stream, cases, events_of, whole_of):
 
 
 def fault_of(wire, case, record, seen):
-    """Return what is wrong with a record or with the client's usage. Return None if nothing is."""
+    """Return what is wrong with the call's record or with the counts `seen` that the client got. Return None if nothing
+    is wrong.
+    """
     counts = tuple(map(sum, zip(*(counts for _, counts in case.parts), strict=True)))
     if tuple(record["tokens"][kind] for kind in KINDS) != counts:
         return f"tokens {record['tokens']}"

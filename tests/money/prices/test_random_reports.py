@@ -1,10 +1,12 @@
-"""Tests of random usage reports through a running gateway.
+"""Tests with random usage reports that pass through a running gateway. Each recorded cost must equal the bill that
+`helpers/bill.py` computes.
 
-Each recorded cost equals the bill that `helpers/bill.py` computes.
+These are random:
 
-These are random: the client, whether it streams, the request's cache marks, the number and order of the reports and
-their counts, the parts of a call that are billed separately, service tiers and geographies, and the places at which the
-reply's bytes are split or cut off.
+- The client, whether it streams, and the cache marks in its request.
+- The number, order and counts of the reports, the parts of a call that are billed separately, service tiers and
+  geographies.
+- The places at which the reply's bytes are split or cut off.
 """
 
 import asyncio
@@ -74,7 +76,9 @@ class Line:
         self.runner.close()
 
     def call(self, client, ttls, answer, content_type, *, stream, cuts=()):
-        """Return the record of a call, and the client's response."""
+        """Make a call to which the provider answers with the bytes `answer`. Return the call's record, and the response
+        that the client gets.
+        """
         self.gw.lines.data = b""  # the lines of all earlier calls would make each reading of the log slower
         self.upstream.answer(answer, content_type, cuts=cuts)
         say = CLIENTS[client]
@@ -116,8 +120,8 @@ ITERATION = st.fixed_dictionaries(
 
 
 def named(iteration):
-    """Return an item of `usage.iterations`. An item of the type `advisor_message` gets the field `model`, which other
-    types do not have.
+    """Add a field `model` to an item of `usage.iterations` if the item has the type `advisor_message`. Other types have
+    no such field.
     """
     return {**iteration, "model": "claude-opus-4-8"} if iteration["type"] == "advisor_message" else iteration
 
@@ -137,7 +141,7 @@ def claude_reports(*, direct):
 
 
 def consistent(report):
-    """Return a report whose total of cache writes is not smaller than the sum of the cache writes by lifetime."""
+    """Return the report with a total of cache writes that is at least the sum of the cache writes by lifetime."""
     lives = sum((report.get("cache_creation") or {}).values())
     written = report.get("cache_creation_input_tokens")
     return report if written is None else {**report, "cache_creation_input_tokens": max(written, lives)}
@@ -159,7 +163,8 @@ CONVERSE_REPORTS = st.lists(
 def openai_reports(draw, *, responses):
     """Draw usage reports with consistent counts.
 
-    Servers use different member names for cached tokens. A report has one of these names, two of them, or none.
+    Servers have several names for the count of cached tokens. A report has this count under one name, under two, or not
+    at all.
     """
     reports = []
     for _ in range(draw(st.integers(1, 1 if responses else 4))):
@@ -277,7 +282,7 @@ def responses_reply(reports, _):
 
 
 def drawn(line, data):
-    """Return three random values: a client, the lifetimes of the cache marks in its request, and the provider's reply."""
+    """Draw a client, the lifetimes of the cache marks in its request, and the provider's reply."""
     client = data.draw(st.sampled_from(line.clients))
     ttls = data.draw(st.sampled_from([(), ("5m",), ("1h",), ("1h", "5m")]))
     reports, metrics = data.draw(REPORTS[line.provider]), data.draw(METRICS)
@@ -319,7 +324,7 @@ def is_native(client, provider):
 
 
 def told(client, response, *, stream):
-    """Return the token counts that a client gets."""
+    """Return the token counts that the client reads from its response: input, output, cache reads and cache writes."""
     say = CLIENTS[client]
     body = json.loads(response.body) if not stream else None
     reply = say.read_reply(body or fold(say.dialect, read_stream(response.body, response.headers["content-type"])))
@@ -371,9 +376,10 @@ ONLY_AT_THE_START = {
 @pytest.mark.parametrize("metrics", [{}, {"cacheWriteInputTokenCount": 200_000}], ids=["no metrics", "metrics"])
 @pytest.mark.parametrize("reports", ONLY_AT_THE_START.values(), ids=ONLY_AT_THE_START)
 def test_counts_that_the_gateway_completes_for_clients_are_no_reports(line, reports, metrics):
-    """Check that counts that the gateway itself adds to `message_delta` are not taken for the provider's report.
+    """Check that counts that the gateway itself writes into `message_delta` are not taken for a usage report of the
+    provider.
 
-    Bedrock reports some counts only in `message_start`. The gateway repeats them in `message_delta` for the client.
+    The gateway copies counts there for the client if Bedrock reports them only in `message_start`.
     """
     (raw, content_type), _ = reply_of(line.provider, reports, metrics)
     record, _ = line.call("anthropic_messages", (), raw, content_type, stream=True)

@@ -28,8 +28,8 @@ KINDS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 
 
 def listed(*rows, **more):
-    """Return the prices in a list that has only these rows. A row without a book or a model gets the book "openai" and
-    the model "m".
+    """Return a price list with these rows. A row without a price book has the book "openai", and one without a model
+    has the model "m".
     """
     entries = [{"book": "openai", "model": "m", **row} for row in rows]
     return Prices.load(entries, **more)
@@ -88,8 +88,8 @@ def test_a_kind_without_a_known_price_makes_the_cost_unknown(kind):
 
 
 def test_reasoning_above_the_output_is_priced_as_all_of_it():
-    """Check that reasoning tokens are charged only up to the number of output tokens. Reasoning tokens are a part of
-    the output tokens.
+    """Check that at most as many reasoning tokens are charged as there are output tokens. Reasoning is a part of the
+    output.
     """
     usage = Usage(output=100, reasoning=140)
     assert priced({"output": "10", "reasoning": "3"}).cost(usage) == usd("3", 100)
@@ -151,7 +151,7 @@ def test_a_tier_that_has_no_price_is_unknown():
 
 
 def test_a_tier_without_long_prompt_prices_has_none():
-    """Check that a tier has no price for long prompts if only the standard tier has such prices."""
+    """Check that a tier has no price for long prompts if only the standard tier has prices for them."""
     row = priced({"input": "2", "above": [{"tokens": 10, "input": "4"}], "batch": {"input": "1"}})
     assert row.cost(Usage(input=10), tier="batch") == usd("1", 10)
     assert row.cost(Usage(input=11), tier="batch") is None
@@ -165,7 +165,9 @@ def test_a_row_of_the_operator_stands_before_the_tables():
 
 
 def test_an_operators_row_of_a_shorter_name_precedes_the_tables():
-    """Check that an operator's row for a shorter form of a model's name takes precedence over the built-in row."""
+    """Check that an operator's row takes precedence over the built-in row of a model, even if the operator's row has a
+    shorter form of the model's name.
+    """
     own = Prices.load([{"book": "bedrock", "geo": "us", "model": "anthropic.claude-haiku-4-5", "input": "7"}])
     name = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
     assert own.find("bedrock", name).cost(Usage(input=1000)) == usd("7", 1000)
@@ -250,7 +252,9 @@ def test_a_price_list_is_found_by_the_flags(flags, bases):
 
 
 def test_a_price_list_is_inferred_only_where_allowed():
-    """Check that a provider whose configuration names no price list gets one only if inferring is allowed."""
+    """Check a provider whose configuration names no price list. A price list is inferred for it only if `infer` is
+    true.
+    """
     provider = replace(PROVIDER, models=("gpt-4o",), cost_basis=None, price_lists=("openai",))
     finding, explicit = Prices.load(), Prices.load(infer=False)
     assert (finding.of(provider, "gpt-4o").name, finding.source(provider)) == ("openai/gpt-4o", "inferred")
@@ -294,7 +298,9 @@ def test_a_record_names_the_row_of_its_day(at, row):
 
 
 def test_the_dearest_tier_skips_tiers_without_prices():
-    """Check that the most expensive tier is chosen among those tiers that have prices for all of the usage."""
+    """Check that the highest cost of a call is that of the most expensive tier among those that have a price for
+    everything that the call used.
+    """
     rates = priced({"input": "1", "output": "1", "flex": {"input": "9"}, "priority": {"input": "2", "output": "2"}})
     assert rates.highest_cost(Usage(input=1000, output=1000)) == 4_000_000
     assert rates.highest_cost(Usage(cache_read=1)) is None

@@ -1,5 +1,5 @@
-"""Tests that a call is charged at the price of the model that the reply names, multiplied by the factor of its
-geography, and that fees are added.
+"""Tests of the price of a call: it is the price of the model that the reply names, multiplied by the factor of the
+geography. Fees are added.
 """
 
 import json
@@ -17,7 +17,7 @@ from tests.helpers.conversion import REGISTRY, request_of
 from tests.money.prices.test_public_reports import TEXT, record_of
 
 M = Usage(input=10**6)
-"""A million input tokens. Their cost in nanodollars is the price in USD for 1M tokens times 10**9."""
+"""The usage of a call with a million input tokens. At a price of 1 USD for 1M tokens, its cost is 10**9 nanodollars."""
 
 
 def provider(basis, *rules, base_models=()):

@@ -159,7 +159,7 @@ LISTS = {
 }  # fmt: skip
 PUBLISHED = [(basis, *parse_row) for basis, rows in LISTS.items() for parse_row in rows]
 NOW = 1_795_435_200
-"""2026-11-23 12:00 UTC. Some prices change after this time."""
+"""The time of the tests: 2026-11-23 12:00 UTC. Some prices of the table change later."""
 CLAUDE = "anthropic.claude-sonnet-4-5-20250929-v1:0"
 NOVA = "amazon.nova-lite-v1:0"
 
@@ -340,9 +340,10 @@ def test_a_price_holds_from_its_day_on():
 
 
 def test_a_price_of_a_future_day_waits_for_it():
-    """Check that a price with a later first day does not apply yet.
+    """Check that a price does not apply before its first day.
 
-    The introductory price of gemini-3.6-flash ends with the year 2026 (genai-prices 0.2.3).
+    The introductory price of gemini-3.6-flash applies until the end of 2026, and the usual price from 2027 on
+    (genai-prices 0.2.3).
     """
     priced = price_of("google", "gemini-3.6-flash")
     assert priced.cost(Usage(input=1000), at=1_798_761_599) == 750_000

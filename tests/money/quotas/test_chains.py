@@ -1,7 +1,7 @@
-"""Tests of the ledger of quotas: chains of buckets, and windows of the calendar.
-
-If a bucket of a chain is empty, the next bucket pays. The tests also cover warnings, and changes of a quota's
+"""Tests of the ledger of quotas: chains of buckets, windows of the calendar, warnings, and changes of a quota's
 definition.
+
+If a bucket of a chain is empty, the next bucket of the chain pays.
 """
 
 from datetime import datetime
@@ -181,10 +181,11 @@ def test_a_call_counts_in_the_window_in_which_it_ends():
 
 
 def test_a_window_adds_nothing_before_its_border():
-    """Check that an hourly window adds nothing to its bucket before the hour ends.
+    """Check that a bucket with an hourly window is not refilled before the hour ends, so that only its capacity can be
+    spent.
 
-    The test also shows what is different for a bucket that refills evenly: nearly twice its capacity is spent in its
-    first minute.
+    For comparison, nearly twice the capacity can be spent within a minute from a bucket that refills evenly in a
+    minute.
     """
     rate, window = Rule("r", 60, 60, 60 * SECOND), Rule("w", 60, window=Window("hour"))
     for rule, passed in ((rate, 118), (window, 60)):

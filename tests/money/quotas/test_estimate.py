@@ -1,4 +1,4 @@
-"""Tests of the estimate of the maximum use of a call, made from its body alone."""
+"""Tests of the estimate of a call's maximum use. The estimate is made from the request's body alone."""
 
 import base64
 import json
@@ -83,16 +83,14 @@ GEMINI_FLAGS = ("gemini_generate_content",)
 def measure(data, flag=None):
     """Return the size of a body, from which its tokens are estimated.
 
-    The function `billed_parts` of the compatibility flag `flag` finds the parts of the body that are not text, such as
-    images. If `flag` is None, the default function `common_parts` finds them.
+    The parts of the body that are not text, such as images, are found by the plugin of the compatibility flag `flag`.
+    If `flag` is None, the function `common_parts` finds them.
     """
     return estimates.measure(data, FLAGS[flag].billed_parts if flag else common_parts)
 
 
 def estimate(request, limit, outputs):
-    """Return the estimate for a request. The body is measured by the function `billed_parts` of the request's own
-    compatibility flag.
-    """
+    """Return the estimate for a request. The plugin of the request's compatibility flag measures the body."""
     return estimates.estimate(request, limit, outputs, measure(request.top.body, request.flag))
 
 
@@ -146,9 +144,10 @@ MEDIA = [
 ]
 MEDIA = [(flag, part) for flags, part in MEDIA for flag in flags]
 TURNS = {"openai_responses": ("input", "content"), "gemini_generate_content": ("contents", "parts")}
-"""The field that has the turns, and the field of a turn that has its content, by compatibility flag.
+"""Names of two fields, by compatibility flag: the field of a request that has its turns, and the field of a turn that
+has its content.
 
-All other flags have the fields `messages` and `content`.
+The flags that are not listed have `messages` and `content`.
 """
 
 
@@ -437,9 +436,9 @@ def test_the_output_is_what_the_client_allows_or_else_what_the_model_can(limit, 
 
 
 def test_a_call_without_a_limit_holds_more_than_a_demanded_limit():
-    """Check that `UNLIMITED` output tokens are reserved for a call without a limit.
+    """Check that a call without an output limit reserves `UNLIMITED` output tokens.
 
-    This is more than the default limit that the gateway sends to providers that require a limit.
+    This is more than the limit that the gateway sends to a provider that demands one.
     """
     _, ask = request_of(*CHAT)
     assert estimate(ask, None, [4096]).output == UNLIMITED
@@ -447,8 +446,8 @@ def test_a_call_without_a_limit_holds_more_than_a_demanded_limit():
 
 @pytest.mark.parametrize(("limit", "held"), [(None, 4096), (50_000, 50_000)])
 def test_a_rate_holds_the_clients_limit_or_the_models(limit, held):
-    """Check which output is reserved in a rate limit: the client's output limit, or the typical output of the model if
-    the client sets no limit.
+    """Check how many output tokens are reserved in a rate limit: the client's output limit, or the model's typical
+    output if the client sets no limit.
     """
     _, ask = request_of(*CHAT)
     amounts = estimate(ask, limit, [4096])
@@ -482,8 +481,9 @@ def test_a_tier_that_is_asked_for_holds_what_the_dearest_costs(asks):
 
 
 class Price:
-    """Prices in nanodollars per token, of input, of output and of a cache write. The most expensive service tier costs
-    seven times these prices.
+    """Prices of a model in nanodollars per token: of input, of output and of a cache write.
+
+    The most expensive service tier costs seven times as much.
     """
 
     def __init__(self, *units, search=None):
@@ -579,8 +579,8 @@ def reported(**usage):
 def test_a_cut_calls_probable_use_is_the_report_and_text_since(facts, seconds, expected):
     """Check the probable usage of an interrupted call.
 
-    The input is the reported number, or the estimate if nothing was reported. The output is at least the reported
-    number. It is higher if the model could have written more in the time of the call, up to half of the estimate.
+    The input is the reported number, or the estimate if nothing was reported. The output is the number of tokens that a
+    model can write in the call's seconds, but at most half of the estimate, and at least the reported number.
     """
     assert probable(facts, Estimate(30, 1000), seconds) == expected
 

@@ -1,4 +1,4 @@
-"""Tests of the quotas and limits that grants name, and of the buckets that a caller gets from them."""
+"""Tests of the quotas and limits in grants, and of the buckets to which a caller's calls are charged."""
 
 import pytest
 

@@ -1,6 +1,4 @@
-"""Tests of estimates for large bodies: images are not read byte by byte, and the names of fields are found even between
-long texts.
-"""
+"""Tests of estimates for large bodies. Images are not read byte by byte, and fields between long texts are found."""
 
 import base64
 import json
@@ -102,8 +100,10 @@ def test_a_long_line_is_estimated_higher_without_a_look_into_it():
 
 
 def test_long_strings_beyond_ascii_are_measured_where_long_texts_are():
-    """Check that `measured_bytes` leaves out a long string of ASCII characters, but counts a long string of other
-    characters.
+    """Check which long strings `measured_bytes` counts. It leaves out a long string of an ASCII body, and counts a long
+    string of a large body with other characters.
+
+    Measuring a body of the second kind takes much longer.
     """
     for letter in ("A", "\u00e9"):
         data = json.dumps({"text": letter * 4_200_000}, ensure_ascii=False).encode()

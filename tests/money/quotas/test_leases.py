@@ -23,7 +23,9 @@ CHAIN = [(Bucket("money", "all"),)]
 
 
 class Gateway:
-    """A gateway with one bucket whose balance a bank keeps. The gateway asks the bank only when a test says so."""
+    """A gateway with one bucket. The quota bank keeps the bucket's balance. The gateway asks the bank only when a test
+    tells it to.
+    """
 
     def __init__(self, bank, name="a"):
         self.bank, self.name, self.now = bank, name, 0.0
@@ -37,8 +39,7 @@ class Gateway:
         return self.quotas.reserve([Claim("all", rule, amount)])
 
     def ask(self, *amounts, is_lost=False):
-        """Ask the bank, which keeps the bucket's balance, for the amounts that waiting calls need. Return the bank's
-        answer.
+        """Ask the quota bank for the amounts that waiting calls need, and return its answer.
 
         If `is_lost` is true, the answer does not reach the gateway.
         """
@@ -102,9 +103,9 @@ def test_a_hundred_gateways_spend_no_more_than_one_and_refuse_no_more(case):
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 40), st.integers(0, 40), st.integers(0, 8)), max_size=60)
 )
 def test_a_call_begins_only_if_something_is_left(calls):
-    """Check that several gateways together overdraw a bucket by less than the cost of one call (40).
+    """Check that several gateways together overdraw a bucket by less than 40, the highest cost of one call.
 
-    Calls begin and end in any order.
+    The calls begin and end in any order.
     """
     bank, now = MemoryBank(), 0.0
     gateways = {name: Gateway(bank, name) for name in "abc"}
@@ -235,9 +236,9 @@ def test_a_bucket_that_only_notifies_asks_for_nothing(gateway, bank):
 
 
 def test_a_balance_that_the_bank_reports_is_shown():
-    """Check that a balance that the bank reports is shown, whether or not the gateway has the bucket in memory.
+    """Check that a balance that the quota bank reports is shown, whether or not the gateway has the bucket in memory.
 
-    The bank may report a bucket before its quota is defined at this gateway.
+    The bank may report a bucket before this gateway's configuration has its quota.
     """
     quotas = Quotas(slices=Slices(clock=lambda: 0.0, until=1.0))
     quotas.configured({"all": Quota("all", 100)})

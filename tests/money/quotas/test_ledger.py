@@ -203,7 +203,9 @@ def test_what_flowed_in_before_a_reload_flowed_by_the_old_rate():
 
 
 def test_a_returning_definition_has_its_charged_buckets():
-    """Check that if a removed quota is defined again, its bucket has the charges of calls made meanwhile."""
+    """Check that if a quota is removed and later defined again, its bucket has the charges of calls that ended while it
+    was removed.
+    """
     ledger = Ledger()
     held = ledger.reserve([claim(5)], 0)
     ledger.reload(lambda _: None, 0)
@@ -222,8 +224,8 @@ def test_a_full_bucket_of_a_definition_that_is_gone_is_forgotten():
 
 
 def test_a_call_of_the_old_configuration_charges_the_old_bucket():
-    """Check that a call that began before a change of the configuration charges its bucket, even if the change has
-    removed the bucket's quota.
+    """Check that a call is charged to the bucket in which it has reserved, even if the bucket's quota was removed
+    during the call.
     """
     ledger = Ledger()
     spent(ledger, 5)
@@ -288,11 +290,10 @@ HOUR = 3600 * SECOND
 
 @pytest.mark.parametrize(("period", "left"), [(DAY, DAY - 1), (HOUR, 0), (2 * DAY, 0)])
 def test_a_part_of_a_unit_stays_over_a_reload_unless_the_period_changes(period, left):
-    """Check that the fraction of a unit that was refilled is kept over a reload, unless the period of the refill
-    changes.
+    """Check that a reload keeps the refilled fraction of a unit, unless the reload changes the period of the refill.
 
-    Only the numerator of the fraction is stored. The denominator is the period, so the numerator means nothing for
-    another period.
+    Only the numerator of the fraction is stored. The denominator is the period, so the numerator is wrong for another
+    period.
     """
     rule = Rule("slow", TEN, 1, DAY)
     ledger = Ledger()

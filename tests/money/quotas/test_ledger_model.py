@@ -1,4 +1,6 @@
-"""Tests of quotas against a model in exact fractions, over random calls, edits, reloads, restarts and clock changes."""
+"""Tests that compare quotas with a model in exact fractions, for random calls, changes of the configuration, reloads,
+restarts and clock changes.
+"""
 
 from datetime import datetime
 from fractions import Fraction
@@ -21,7 +23,7 @@ HOUR, DAY = 3_600 * SECOND, 86_400 * SECOND
 NAMES = ("a:<user>", "b", "c")
 BUCKETS = {"a:x": "a:<user>", "a:y": "a:<user>", "b": "b", "c": "c"}
 START = 1_774_600_000 * SECOND
-"""27 March 2026, two days before daylight saving time begins in Berlin."""
+"""The time at which the tests begin: 27 March 2026, two days before daylight saving time begins in Berlin."""
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata")
 QUOTAS = st.builds(
     Quota,
@@ -48,8 +50,9 @@ def named(name, quota):
 
 
 def calendar(at, window):
-    """Return a value that is different for each calendar window: its date, week or month. An hour's value also has the
-    offset from UTC, because an hour occurs twice when clocks are set back.
+    """Return a value that identifies the calendar window of a time: its date, week or month, or its hour.
+
+    An hour's value has the offset from UTC, because an hour occurs twice when clocks are set back.
     """
     local = datetime.fromtimestamp(at // SECOND, ZoneInfo(window.zone))
     return {
@@ -61,7 +64,9 @@ def calendar(at, window):
 
 
 class Oracle:
-    """A model of one bucket in exact fractions. It is refilled over time, or filled when a calendar window begins."""
+    """A model of one bucket, computed in exact fractions. The bucket refills steadily, or is filled when a calendar
+    window begins.
+    """
 
     def __init__(self, quota, now):
         self.quota, self.at, self.balance, self.reserved = quota, now, Fraction(quota.capacity), 0
@@ -270,10 +275,11 @@ TestMachine.settings = settings(max_examples=80, stateful_step_count=40, deadlin
 
 
 class Spender(RuleBasedStateMachine):
-    """Random calls. Each reserves exactly the cost that is charged later.
+    """Random calls that charge exactly the cost that they have reserved, to a bucket that refills steadily and one that
+    is filled each day.
 
-    In any period, the charges of a bucket may exceed its capacity plus its refills, but by less than the highest cost
-    of one call.
+    In any period, the charges to a bucket must be less than its capacity, plus the refills in the period, plus the
+    highest cost of one call.
     """
 
     held = Bundle("held")

@@ -1,4 +1,4 @@
-"""Tests of the parts of quota balances that the parent process (the keeper) lends to its workers."""
+"""Tests of the amounts that the parent process (the keeper) lends to its workers from the quota balances."""
 
 import pytest
 
@@ -15,7 +15,9 @@ KEY = Bucket("money", "all")
 
 
 class Keeper:
-    """A `Lender` of quota balances, with a list of the messages that it has sent to its workers."""
+    """The parent process of two workers, to which it lends parts of its quota balances. The list `told` has the
+    messages that it sent to the workers.
+    """
 
     def __init__(self, clock=None, rule=RULE):
         self.quotas, self.told, self.rule = Quotas(clock or SteadyClock()), [], rule
@@ -96,10 +98,11 @@ def test_the_next_keeper_goes_on_with_the_leases():
 
 
 def test_the_next_keeper_knows_the_charges_to_a_full_bucket():
-    """Check that the next keeper (main process) knows what a worker has charged to a bucket that is full again.
+    """Check that the next keeper (the main process) learns how much a worker has charged to a bucket that is full
+    again.
 
-    Full buckets are dropped from memory. If the charges were lost with the bucket, the next keeper would believe that
-    the worker has not yet spent these amounts.
+    Full buckets are dropped from memory. Without these charges, the next keeper would count their amount as still lent
+    to the worker.
     """
     times = [0]
     keeper, following = Keeper(lambda: times[-1], REFILLED), Keeper(lambda: times[-1], REFILLED)
@@ -116,10 +119,9 @@ def test_the_next_keeper_knows_the_charges_to_a_full_bucket():
 
 
 def test_a_worker_that_registers_again_holds_what_it_has_not_reported():
-    """Check that the main process, when a worker registers again, still knows which of the worker's charges it has
-    read.
+    """Check the amount that a worker holds after it has registered again at the main process.
 
-    The worker then holds only what it has reserved, and what it has spent in records that were not read yet.
+    It is what the worker has reserved, plus what it has spent in records that the main process has not read yet.
     """
     keeper = Keeper()
     keeper.ask("a", 60)

@@ -1,6 +1,6 @@
-"""Tests of the quotas of a call with several attempts. Each attempt uses another offer (a model of a provider).
+"""Tests of the quotas of a call with several attempts. Each attempt uses an offer (a model of a provider).
 
-A bucket belongs to one or more offers. It is charged only the amounts of the attempts that used these offers.
+A bucket is charged for the attempts that used its offers, and for no other attempts.
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ amounts = st.integers(0, 10**6)
 def reserved(quotas, chosen):
     """Return a reservation for a call that may use several offers (an offer is a model of a provider).
 
-    `chosen` has one set of buckets for each offer. These buckets are charged if the call uses the offer.
+    `chosen` has a set of buckets for each offer. The call is charged to these buckets if it uses the offer.
     """
     names = {bucket.name for buckets in chosen for bucket in buckets}
     claims = [Claim(rule.name, rule, 5) for rules in RULES.values() for rule in rules if rule.name in names]
@@ -39,7 +39,7 @@ def reserved(quotas, chosen):
 
 
 def spent(quotas):
-    """Return the used amount of each bucket that was used."""
+    """Return the amount that was spent from each bucket. Buckets from which nothing was spent are left out."""
     now = quotas.clock()
     levels = [level for ledger in quotas._ledgers.values() for level in ledger.levels(now)]
     assert [level for level in levels if level.reserved] == []
@@ -50,8 +50,8 @@ def spent(quotas):
 def test_each_bucket_is_charged_the_parts_of_its_offers(chosen, data):
     """Check which attempts of a call are charged to a bucket. Each attempt uses one offer (a model of a provider).
 
-    A bucket is charged the money and tokens of all attempts that used its offers. A limit of requests counts the call
-    once.
+    A bucket of money or tokens is charged for each attempt that used one of its offers. A limit on requests counts the
+    call once.
     """
     quotas = Quotas(clock=lambda: SECOND)
     reservation = reserved(quotas, chosen)
@@ -87,10 +87,10 @@ def test_a_bucket_of_two_parts_has_one_charge_with_the_last_balance():
 
 
 def test_a_replaced_process_has_a_bill_for_each_attempt():
-    """Check that both attempts of a call are charged if the call ended in a process that another process has replaced.
+    """Check that both attempts of a call are charged if the call ended in a process that a new process has replaced.
 
-    The process that keeps the balances then gets one bill for each attempt. It charges all bills, whether or not it has
-    a reservation for the call.
+    The old process sends one bill for each attempt. The new process charges all bills, even without a reservation for
+    the call.
     """
     first, second = ((("money", "m1", ""),),), ((("money", "m1", ""),), (("money", "m2", ""),))
     bill = Bill(first, 1, 0, 30, True, (Bill(second, 1, 0, 12),))

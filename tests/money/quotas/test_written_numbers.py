@@ -1,7 +1,7 @@
-"""Tests that a number in a request has the same effect in every dialect and in every form in which clients write it.
+"""Tests of the numbers in a request that determine its reservation: the maximum number of searches, the number of
+answers, and the output limit.
 
-The numbers are those that determine the reservation and that the gateway forwards unchanged: the maximum number of
-searches, the number of answers, and the output limit.
+Such a number has the same effect in every dialect, and however a client writes it. The gateway forwards it unchanged.
 """
 
 import json
@@ -37,7 +37,8 @@ WRITTEN = {
     "a huge number": (1e300, HUGE),
     "a huge string": ("1" + "0" * 5_000, NONE),
 }
-"""Values that a client may write, each with the number that the gateway reads, or `NONE` if it is not a usable number.
+"""Pairs of a value that a client may write, and the number that the gateway reads from it. The number is `NONE` for an
+unusable value.
 """
 WEB_SEARCH, FILE_SEARCH = {"type": "web_search_20250305", "name": "web_search"}, {"type": "file_search"}
 SEARCHING = {

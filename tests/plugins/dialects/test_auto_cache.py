@@ -1,5 +1,5 @@
-"""Tests of the gateway's own cache marks in bodies of Messages and Converse: their places, and that nothing else in the
-body changes.
+"""Tests of the cache marks that the gateway adds to bodies of Messages and Converse. Nothing else in the body may
+change.
 """
 
 import json
@@ -333,7 +333,7 @@ BODIES = {
 
 
 def marks_in(dialect, value):
-    """Return the number of cache marks at the places where a provider reads them."""
+    """Return the number of cache marks in the tools, the system prompt and the messages of a request."""
     parts = [value.get("tools", ()), value.get("system", ()), *(message["content"] for message in value["messages"])]
     name = "cachePoint" if dialect == "bedrock_converse" else "cache_control"
     return sum(name in block for part in parts for block in part)

@@ -40,7 +40,10 @@ def recorded(tokens):
 
 
 def shown(counted, dialect):
-    """Return the counts that a client sees. Gemini's API counts the tokens written to a cache as input."""
+    """Return the counts that a client of this dialect sees. `counted` are the provider's counts.
+
+    Gemini's API counts tokens written to a cache as input tokens.
+    """
     if dialect != "gemini_generate_content":
         return counted
     return {**counted, "input": counted["input"] + counted["written"], "written": 0}

@@ -1,5 +1,5 @@
-"""Tests of the facts of a reply, besides token counts, that influence its cost: the service tier, searches, and tokens
-of images and sound.
+"""Tests of what influences the cost of a call besides token counts: the service tier, searches, and tokens of images
+and sound.
 """
 
 import json
@@ -147,7 +147,9 @@ def test_what_a_model_wrote_is_text_thinking_and_arguments(flag, kind, data, siz
     ],
 )
 def test_converses_tier_is_read_from_reply_and_metadata(members, tier):
-    """Check that the tier of Converse is read from a reply that is not streamed, and from the metadata of a stream."""
+    """Check that the service tier is read from an unstreamed Converse reply, and from the event `metadata` of a
+    Converse stream.
+    """
     data = json.dumps({"usage": {"inputTokens": 1}, **members}).encode()
     whole, streamed = ConverseMeter(), ConverseMeter()
     whole.whole(data)

@@ -1,7 +1,7 @@
-"""Tests that the short and the long code path of each function `places` find the same texts in an event.
+"""Tests that both code paths of each function `places` find the same texts in an event.
 
-The short path is for the usual event, which has only a piece of a text. An unknown field in an event forces the long
-path, so each event is tried with and without an unknown field.
+The fast path handles events that have only a piece of a text. Any unknown field leads to the slow path, so each event
+is tried with and without an unknown field.
 """
 
 from copy import deepcopy
@@ -79,7 +79,9 @@ CASES = [(name, where, members) for name, dialect in DIALECTS.items() for where,
 
 
 def with_members(data, path, members):
-    """Return a copy of the data with more fields in the object at a path, if there is an object."""
+    """Return a copy of the data with `members` added to the object at `path`. The copy is unchanged if there is no
+    object at `path`.
+    """
     copy = deepcopy(data)
     inner = copy
     for step in path:

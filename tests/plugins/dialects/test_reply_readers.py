@@ -119,7 +119,9 @@ def test_the_call_behind_a_complete_one_is_told_at_once():
 
 
 def test_a_renamed_calls_input_precedes_the_text_behind_it():
-    """Check that the input of a tool call with renamed properties is written before the text that follows the call."""
+    """Check the order if a text follows a tool call whose properties have aliases: the call's input is written before
+    the text.
+    """
     names = Names()
     (alias,) = names.plain_input({"a b": 1})
     events = (called(0, f'{{"{alias}":1}}', "t", "f"), chunk({"content": "Hi"}), chunk(finish="tool_calls"))

@@ -36,8 +36,9 @@ def written(stream, *calls):
 
 
 def ends(dialect, events):
-    """Return a label for each event that has the stop reason or the usage of a reply, in order. The label is the
-    event's type in dialects with event types, and a name such as `usage` in the others.
+    """Return a label for each event that has the stop reason or the usage of a reply, in order.
+
+    The label is the event's type. In a dialect without event types, it is a name such as `usage`.
     """
     match dialect:
         case "messages":

@@ -1,5 +1,6 @@
-"""Tests of the texts in requests that filters get, and of the texts that filters do not get according to
-`plugins/guide.md`.
+"""Tests of the texts in requests that filters get.
+
+The documentation (`plugins/guide.md`) names texts that filters do not get. The tests check these too.
 """
 
 import json
@@ -187,7 +188,7 @@ UNSEEN = {
         "file": gemini({"inlineData": {"mimeType": "text/plain", "data": WORD}}, {"fileData": {"fileUri": WORD}}),
     },
 }
-"""Requests with a text that filters do not get, according to `plugins/guide.md`."""
+"""Requests with a text that filters must not get, as `plugins/guide.md` says."""
 
 
 def asked(flag, body):

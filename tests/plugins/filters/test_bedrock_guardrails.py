@@ -1,4 +1,7 @@
-"""Tests of Bedrock's guardrails, which block or mask prompts and replies. If a guardrail fails, the call is refused."""
+"""Tests of the filter for Bedrock's guardrails, which block or mask prompts and replies.
+
+If the request to the guardrail fails, the call is refused.
+"""
 
 import json
 

@@ -64,9 +64,9 @@ STREAMS = {
 
 
 def in_order(name, order):
-    """Return the method calls that the writer gets if the events come in this order.
+    """Return the method calls that the writer gets if the blocks' events come in this order.
 
-    `order` has the index of the block to which each event belongs.
+    `order` is a list of block indexes. Each index stands for the next event of that block.
     """
     walk, blocks, end = STREAMS[name]
     left = [iter(block) for block in blocks]

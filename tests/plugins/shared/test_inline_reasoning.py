@@ -26,11 +26,10 @@ END = Stop("end_turn", "stop")
 
 
 def written(pieces, *, after=(), stop=END):
-    """Return (thinking, text, original). The client gets the thinking and the text. The original is the text that the
-    provider gets back with the client's next request.
+    """Separate thinking from text in `pieces`, which are the pieces of the provider's text.
 
-    `pieces` are the pieces of the provider's text. `after` are the method calls of the reply's reader after the last
-    piece, such as ("block_end",).
+    Return three texts: the thinking and the text that the client gets, and the text that the provider gets back in the
+    next turn. `after` are calls of the writer's methods after the last piece, such as ("block_end",).
     """
     writer = RecordingWriter()
     inline = InlineReasoning(writer, TAGS, MAKER)
@@ -182,11 +181,9 @@ def test_a_messages_client_gets_a_block_of_thinking():
     ],
 )
 def test_an_open_thought_is_the_answer_only_if_nothing_follows(after, answer):
-    """Check that a reply of Converse that ends inside of its thinking, without a closing tag, has the thinking as its
-    answer too.
+    """Check that thinking without a closing tag is also sent as the answer if it is the end of a Converse reply.
 
-    Thinking that is followed by an answer or a tool call is not sent as the answer. The gateway must look at what
-    follows, because Converse also ends the text block of the thinking before an answer.
+    It is not sent as the answer if an answer or a tool call follows in another block.
     """
     thinking, text, _ = written(["<think>plan"], after=after)
     assert (thinking, text) == ("planmore" if answer == "more" else "plan", answer)

@@ -1,4 +1,4 @@
-"""Tests that a remembered schema is what a new conversion gives, with the same losses."""
+"""Tests that a remembered schema equals the result of a new conversion, and that the same losses are reported."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def nothing_is_remembered():
 
 
 class Conversion:
-    """A conversion that counts its calls, and loses the part `/lost`."""
+    """A converter of schemas that counts its calls, and reports the part `/lost` of every schema as dropped."""
 
     def __init__(self):
         self.calls = 0

@@ -28,7 +28,7 @@ def target(dialect="bedrock_converse", **caps):
 
 
 def run(request, to=None, files=None):
-    """Run `remote_files.steps` for a request. Return the changed request, and the files that it fetched (`Fetch`)."""
+    """Run `remote_files.steps` for a request. Return the changed request, and the `Fetch` of each downloaded file."""
     dropped = []
     steps = remote_files.steps(request, to or target(), dropped.append)
     fetches = []

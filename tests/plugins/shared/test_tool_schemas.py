@@ -50,8 +50,9 @@ def test_a_member_is_required_only_where_all_parts_require_it():
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_definition_that_is_used_twice_keeps_what_it_requires(first):
-    """Check a definition that is a part of `allOf` and also a branch of `anyOf`: its required properties stay
-    required.
+    """Check that the required properties of a definition stay required if the definition is used in `allOf`.
+
+    It is used a second time, in a branch of `anyOf`. There, its properties would be optional.
     """
     inner = {"allOf": [{"properties": {"x": {}}, "required": ["x"]}]}
     uses = [{"$ref": "#/$defs/a"}, {"anyOf": [{"$ref": "#/$defs/a"}, {"properties": {"y": {}}}]}]

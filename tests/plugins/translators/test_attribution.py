@@ -1,4 +1,4 @@
-"""Tests that other providers than Anthropic's do not get the attribution with which Claude Code begins a system prompt.
+"""Tests that only Anthropic's servers get the attribution with which Claude Code begins a system prompt.
 
 Sources: anthropics/claude-code#24168 (Bedrock refuses it) and #68900 (it differs in every request, so that prompts are
 not found in caches); musistudio/claude-code-router#1161 (Chat's form).
@@ -22,9 +22,7 @@ def text(value):
 
 
 def called(conversion, system, history=()):
-    """Convert a request with a system prompt. Its messages are `history` and one message of the user. Return the
-    converted call.
-    """
+    """Convert a request with this system prompt. The messages are `history` and one message of the user."""
     body = BASES[conversion.dialect]
     messages = [*history, *body["messages"]]
     if conversion.dialect == "openai_chat":
@@ -72,6 +70,6 @@ def test_the_words_of_a_person_about_it_stay(conversion):
 
 @pytest.mark.parametrize("name", NATIVE)
 def test_a_native_request_keeps_it(name):
-    """Check that Anthropic's servers, which read the attribution, get the system prompt as it came."""
+    """Check that Anthropic's servers, which read the attribution, get the system prompt unchanged."""
     passed = called(ALL_CONVERSIONS[name], [text(LINE), text("x")])
     assert passed.sent["system"] == [text(LINE), text("x")]

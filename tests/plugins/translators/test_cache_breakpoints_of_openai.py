@@ -37,15 +37,15 @@ def file(client, **more):
 
 
 def called(client, provider, *parts, system=(), **caps):
-    """Convert a request whose user message has these parts. Return the converted call."""
+    """Convert a request whose user message has the parts `parts`. Return the converted call."""
     messages = [{"role": "system", "content": list(system)}] if system else []
     body = {"messages" if client == "openai_chat" else "input": [*messages, {"role": "user", "content": list(parts)}]}
     return CONVERSIONS[f"{client}__{provider}"].call(body, caps=capabilities(CLAUDE, {"cache_ttl": True, **caps}))
 
 
 def marked(blocks):
-    """Return a dict from the index of each block with a breakpoint to the lifetime. Cache points of Converse do not
-    count as blocks.
+    """Return the lifetime of each cache breakpoint, by the index of the block that it follows. Converse's cache points
+    are not counted as blocks.
     """
     marks, number = {}, 0
     for block in blocks:
@@ -73,7 +73,7 @@ def test_a_breakpoint_on_any_part_is_carried(client, provider):
 @clients
 @pytest.mark.parametrize(("ttl", "lost"), [("30m", []), ("12h", ["ttl"])])
 def test_a_longer_lifetime_is_an_hour(client, provider, ttl, lost):
-    """Check that a lifetime above 5 minutes becomes an hour, and that one above an hour is reported as dropped."""
+    """Check that a lifetime above 5 minutes becomes one hour. A lifetime above one hour is also reported as dropped."""
     passed = called(client, provider, text("a", client, **{NAME: {"mode": "explicit", "ttl": ttl}}))
     assert marked(passed.sent["messages"][0]["content"]) == {0: "1h"}
     at = "messages" if client == "openai_chat" else "input"

@@ -1,4 +1,4 @@
-"""Tests that a Chat provider gets the reasoning tokens of its first reply back in the second turn.
+"""Tests that a Chat provider gets back, in the second turn, the reasoning tokens of its first reply.
 
 Reasoning tokens are opaque values, such as signatures and encrypted thinking. The clients use dialects other than Chat.
 """
@@ -175,7 +175,7 @@ def test_a_token_does_not_go_to_a_provider_of_another_dialect(client, then):
 
 @pytest.mark.parametrize("client", TRANSLATED)
 def test_a_session_that_comes_back_has_its_tokens_still(client):
-    """Check that Gemini gets its signatures back even if another model has answered a turn in between."""
+    """Check that a signature reaches Gemini again, even if another model has answered a turn in between."""
     model, message = MESSAGES["gemini: a call"]
     reply = chat_reply({"role": "assistant", "content": None, **message})
     there, _ = second_turn(client, "openai_chat", model, reply, then=("openai_chat", "gpt-5.4"))
@@ -219,9 +219,9 @@ def test_a_forged_or_foreign_token_is_dropped_aloud(value):
 
 @pytest.mark.parametrize("client", TRANSLATED)
 def test_pieces_of_litellms_blocks_are_one_thought(client):
-    """Check that a client gets LiteLLM's thinking in several pieces, but sends it back as a single block.
+    """Check thinking that LiteLLM streams in several pieces: the second turn has it as a single block.
 
-    The stream has the thinking only in `thinking_blocks`, or also in `reasoning_content` (open-webui#29860).
+    The pieces are only in `thinking_blocks`, or also in `reasoning_content` (open-webui#29860).
     """
     block = {"type": "thinking", "thinking": "plan", "signature": "Eq+/="}
     alone = [{"thinking_blocks": [{"type": "thinking", "thinking": piece}]} for piece in ("pl", "an")]
@@ -244,9 +244,10 @@ def test_every_answer_has_thinking_where_the_model_demands_it():
 
 @pytest.mark.parametrize("client", TRANSLATED)
 def test_members_that_hold_no_token_are_dropped_aloud(client):
-    """Check that fields of a reply that contain no signature or encrypted thinking are reported as dropped.
+    """Check that two reply fields are reported as dropped, because they contain neither a signature nor encrypted
+    thinking.
 
-    The fields are LiteLLM's `provider_specific_fields`, which repeat the thinking, and Gemini's `thought`.
+    They are LiteLLM's `provider_specific_fields`, which repeat the thinking, and Gemini's `thought`.
     """
     fields = {"thinking_blocks": [{"type": "thinking", "thinking": "plan"}], "citations": None}
     message = {"content": "So.", "provider_specific_fields": fields, "extra_content": {"google": {"thought": True}}}

@@ -1,4 +1,4 @@
-"""Tests of the finish reasons that servers of Chat Completions have beyond OpenAI's, on every conversion.
+"""Tests of the finish reasons that some Chat servers have and OpenAI does not, on every conversion.
 
 Sources: the API references of OpenRouter (`error` of a choice), DeepSeek (`insufficient_system_resource`), Z.ai
 (`sensitive`, `network_error`, `model_context_window_exceeded`) and Mistral (`model_length`), and vLLM's source
@@ -24,9 +24,8 @@ LIMIT, CONTEXT, REFUSED, END = (
     ("refusal", "content_filtered", "SAFETY", "content_filter"),
     ("end_turn", "end_turn", "STOP", None),
 )
-"""Four reasons for the end of a reply, as clients of four APIs get them: the stop reason in Messages, in Converse and
-in Gemini, and `reason` of the `incomplete_details` in Responses.
-"""
+"""Each is one reason for the end of a reply, in the words of four APIs: Messages, Converse, Gemini, and Responses
+(`incomplete_details.reason`)."""
 STOPS = {
     "max_tokens": LIMIT,
     "model_length": CONTEXT,
@@ -45,13 +44,13 @@ def chunk(**choice):
 
 
 def chunks(conversion, **choice):
-    """Return the bytes of a Chat stream whose last choice has the members `choice`."""
+    """Return the bytes of a Chat stream. `choice` are fields of the choice in its last chunk."""
     usage = CHUNK, {"id": "c", "choices": [], "usage": USAGE}
     return encoded(conversion.provider, "openai_chat", [chunk(delta=SAID), chunk(delta={}, **choice), usage])
 
 
 def reply(conversion, stream, **choice):
-    """Return the client's reply to a Chat reply whose choice has the members `choice`."""
+    """Return the client's reply if the provider sends a Chat reply with the fields `choice` in its choice."""
     passed = conversion.call(BASES[conversion.dialect], stream=stream)
     if stream:
         return fold(conversion.dialect, passed.events(chunks(conversion, **choice)))

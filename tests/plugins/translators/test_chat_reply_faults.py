@@ -1,6 +1,6 @@
 """Tests of random faults in replies that are translated from Converse and from Messages to Chat.
 
-Only the faulty field is lost, or `BadFrame` is raised.
+Either the client gets the reply without the faulty field, or the reader raises `BadFrame`.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def places(stream):
 
 
 DEMANDED = {("output",), ("output", "message"), ("content",), ("stop_reason",)}
-"""Fields without which a reply cannot be read."""
+"""Fields of a provider's reply without which the reply cannot be translated."""
 WHOLE = [(to_converse, CONVERSE, path) for path in paths(CONVERSE)]
 WHOLE += [(to_messages, MESSAGES, path) for path in paths(MESSAGES)]
 STREAMS = [(to_converse, CONVERSE_STREAM, path) for path in places(CONVERSE_STREAM)]

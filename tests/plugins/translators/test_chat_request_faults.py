@@ -1,6 +1,6 @@
 """Tests of random faults in Chat requests that are translated to Converse and to Messages.
 
-Each request is sent, or refused with a 400. No other exception is raised.
+Each request is sent, or refused with a 400. No exception other than `Refused` is raised.
 """
 
 from __future__ import annotations

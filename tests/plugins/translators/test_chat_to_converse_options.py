@@ -279,8 +279,8 @@ def test_defect_17_strict_is_dropped_aloud_where_it_is_refused():
 
 
 def test_defect_16_a_native_schema_closes_objects_and_reports():
-    """Check that a schema that Converse enforces forbids additional properties in every object, and that refused
-    keywords are reported.
+    """Check an answer's schema that Converse enforces. Additional properties are forbidden in every object, and refused
+    keywords are reported as dropped.
     """
     drops: list[str] = []
     inner = {"type": "object", "properties": {"deep": SCHEMA}}

@@ -1,5 +1,7 @@
-"""Tests of Converse replies that are translated to Chat: streamed and unstreamed replies agree, thinking comes back,
-and recorded replies are read.
+"""Tests of Converse replies that are translated to Chat.
+
+Streamed and unstreamed replies have the same content, and recorded replies are read. Thinking is sent back to the
+provider in the next turn.
 """
 
 from __future__ import annotations
@@ -170,7 +172,7 @@ THOUGHTS = [
 
 
 def test_defects_48_and_49_thinking_comes_back_unchanged():
-    """Check that thinking is sent back exactly as the model wrote it."""
+    """Check that the provider gets its thinking back in the next turn, exactly as the model wrote it."""
     message = both([*THOUGHTS, {"text": "So"}, use(x=1)], "tool_use")["message"]
     assert message["reasoning_content"] == "Let me see"
     assert message["thinking_blocks"] == [
@@ -197,8 +199,10 @@ def test_thinking_of_another_family_is_dropped_aloud(caps):
 
 @pytest.mark.parametrize("signature", ["irisgate1:nova:c2ln", ""])
 def test_a_signing_family_drops_foreign_and_unsigned_thinking(signature):
-    """Check that thinking that is unsigned or signed by another model family is reported as dropped. The model's own
-    family signs its thinking.
+    """Check that a model that signs its thinking does not get other thinking: unsigned, or signed by another model
+    family.
+
+    Such thinking is reported as dropped.
     """
     blocks = [{"type": "thinking", "thinking": "Hm", "signature": signature}]
     answer = {"role": "assistant", "content": "Ho", "thinking_blocks": blocks}

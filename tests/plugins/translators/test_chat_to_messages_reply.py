@@ -39,7 +39,7 @@ def message(*content, stop="end_turn", usage=USAGE):
 
 
 def _deltas(block, size):
-    """Yield the beginning of a block, and its deltas in pieces of `size` characters."""
+    """Return the start of a block and its deltas, each with up to `size` characters."""
     match block["type"]:
         case "text":
             return {**block, "text": ""}, [{"type": "text_delta", "text": p} for p in cut(block["text"], size)]
@@ -61,7 +61,7 @@ def cut(value, size):
 
 
 def events(whole, size=3):
-    """Return the events in which Anthropic streams a message."""
+    """Yield the events of a Messages stream for the message `whole`."""
     start = {**whole, "content": [], "stop_reason": None, "usage": {**whole["usage"], "output_tokens": 1}}
     yield event("message_start", {"type": "message_start", "message": start})
     yield event("ping", {"type": "ping"})

@@ -302,8 +302,8 @@ def test_a_json_schema_is_native_where_the_model_has_it():
 
 
 def test_defect_16_a_native_schema_is_closed_with_worded_limits():
-    """Check that a schema that the API enforces forbids additional properties in every object. Refused keywords are
-    added to descriptions.
+    """Check an answer's schema that the API enforces. Additional properties are forbidden in every object, and refused
+    keywords are added to descriptions.
     """
     schema = {
         "type": "object",
@@ -340,8 +340,9 @@ def test_with_other_tools_one_of_all_must_be_called():
 
 
 def test_a_schema_is_in_words_where_no_tool_can_be_forced():
-    """Check that if no tool call can be forced, the system prompt asks for the schema, and the format is reported as
-    dropped.
+    """Check an answer's schema for a model that cannot be forced to call a tool.
+
+    The schema is written into the system prompt, and the format is reported as dropped.
     """
     body = {"response_format": JSON_SCHEMA, "reasoning_effort": "low"}
     assert '"city"' in sent(body)["system"][-1]["text"]

@@ -1,4 +1,4 @@
-"""Tests of the translation of any Chat conversation to turns of Messages: tool calls and results, order, roles."""
+"""Tests of Chat conversations that are translated to turns of Messages: tool calls and results, order, roles."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ _messages = st.one_of(
 
 
 def answered(messages):
-    """Return the messages without tool results that belong to no tool call. Requests with such results would be
+    """Remove each tool result without a tool call from the messages, because a request with such a result would be
     refused.
     """
     turns, known = [], set()

@@ -1,6 +1,7 @@
-"""Tests of the ranges of citations in streams whose citations come before the text, as those of Claude do.
+"""Tests of the range of a citation in a stream, if the citation comes before the text that it supports.
 
-Source: recorded streams of Claude's web search (vercel/ai, `anthropic-web-search-tool`).
+Claude's streams have this order. Source: recorded streams of Claude's web search (vercel/ai,
+`anthropic-web-search-tool`).
 """
 
 import pytest
@@ -64,8 +65,9 @@ STREAMS = {"anthropic_messages": OF_CLAUDE, "bedrock_converse": OF_CONVERSE}
 @pytest.mark.parametrize("upstream", STREAMS)
 @pytest.mark.parametrize("client", ["openai_chat", "gemini_generate_content"])
 def test_a_citation_before_its_text_has_the_texts_range(client, upstream):
-    """Check that the range of a citation that comes before its text is the range of the whole text block. Chat counts
-    characters, and Gemini counts bytes.
+    """Check that the range of a citation before its text is the range of the whole text block.
+
+    Chat's positions are in characters, Gemini's in bytes.
     """
     conversion = CONVERSIONS[f"{client}__{upstream}"]
     passed = conversion.call(BASES[client], stream=True)

@@ -1,6 +1,4 @@
-"""Tests of replies as Converse clients get them, checked by botocore's service model: events of a stream, and
-unstreamed bodies.
-"""
+"""Tests of replies that Converse clients get, streamed and unstreamed. They are checked by botocore's service model."""
 
 from __future__ import annotations
 
@@ -49,8 +47,8 @@ def judge(shape, data):
 
 
 def streamed(*calls, options=None):
-    """Call these methods of the writer of a streamed Converse reply. Return the events that it writes, each as (kind,
-    decoded data).
+    """Make the method calls `calls` on the writer of a streamed Converse reply. Return its events as (kind, decoded
+    data).
     """
     return events_of(Stream(options or ReplyOptions()), *calls)
 

@@ -1,6 +1,6 @@
 """Tests of random Converse requests that are generated from botocore's service model.
 
-Each becomes a valid request, or is refused by an error that names a field.
+Each request is converted to a valid request of the provider, or refused by an error that names a field.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ FIXED = {
 BYTES = {"ImageSource": PNG, "DocumentSource": PDF, "GuardrailConverseImageSource": PNG}
 
 UNDRAWN = {"s3Location", "toolAddition", "toolRemoval", "reasoningContent"}
-"""Kinds of blocks that the tests do not generate. `s3Location` is always refused. `toolAddition` and `toolRemoval`
-belong to a beta that the simulated provider does not know. The service model does not define where in a turn
-`reasoningContent` may be.
-"""
+"""Kinds of blocks that the tests do not generate.
+
+- `s3Location` is always refused.
+- `toolAddition` and `toolRemoval` belong to a beta that the simulated provider does not know.
+- `reasoningContent` is valid only at some places of a turn, which botocore's service model does not describe."""
 
 
 @cache

@@ -1,4 +1,6 @@
-"""Tests of faults at every place of a Converse request: sent, dropped, or refused with a message, never a crash."""
+"""Tests of faults at every place of a Converse request. The faulty field is sent, dropped, or refused with `Refused`.
+No other exception is raised.
+"""
 
 from __future__ import annotations
 
@@ -94,9 +96,8 @@ FOREIGN = {"signature", "redactedContent"}
 
 
 def outcome(conversion, body, *, stream):
-    """Return the field that a refusal names, or "" if the request is accepted.
-
-    The simulated provider's rules must accept the converted request too.
+    """Return the name of the refused field, or "" if the request is accepted by the gateway and by the simulated
+    provider.
     """
     try:
         conversion.open(body, stream=stream)

@@ -1,6 +1,6 @@
-"""Tests of Converse requests that are translated to Messages: all fields except `messages`.
+"""Tests of the fields of Converse requests that are translated to Messages, except for `messages`.
 
-These are cache points, tools, parameters, and fields that only Bedrock has.
+They are cache points, tools, parameters, and fields that only Bedrock has.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def extra(**fields):
 
 
 def only(*blocks, **more):
-    """Return the content to which blocks of a user message are converted."""
+    """Return the content of the Messages request for a Converse request with one user message, which has these blocks."""
     (message,) = MESSAGES.messages(user(*blocks), **more)
     return message["content"]
 

@@ -33,7 +33,7 @@ CAPS = capabilities(HAIKU)
 
 
 def only(*blocks, **more):
-    """Return the content to which blocks of a user message are converted."""
+    """Return the content of the Messages request for a Converse request with one user message, which has these blocks."""
     (message,) = MESSAGES.messages(user(*blocks), **more)
     return message["content"]
 

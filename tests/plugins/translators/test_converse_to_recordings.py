@@ -16,7 +16,8 @@ recorded = pytest.mark.parametrize("exchange", exchanges("converse", "converse-s
 CONVERSIONS = {"messages": MESSAGES, "chat": CHAT}
 
 REFUSED = ("s3Location", "systemTool", "video", "promptVariables", "docx", "xlsx", "toolConfig.tools")
-"""Fields that only Bedrock has, and types of files that the other dialects do not accept."""
+"""Names for which a conversion may refuse a recorded request: fields of Bedrock only, and file types that other
+dialects lack."""
 
 
 def text_of(value):

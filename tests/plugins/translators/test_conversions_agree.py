@@ -25,8 +25,8 @@ def caps_of(model: str) -> Caps:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The content of the request that a conversion sends, in a form that all providers share, and the fields that are
-    reported as dropped.
+    """The result of a conversion, in the same form for each provider: what the request asks for, and the dropped
+    fields.
     """
 
     limit: int | None
@@ -191,8 +191,8 @@ def test_both_conversions_refuse_what_cannot_be_meant_and_name_the_field(case, m
     ],
 )
 def test_a_budget_is_the_clients_or_comes_from_the_effort(case, limit, budget, dropped):
-    """Check that a model with a thinking budget gets the client's budget, or the budget that corresponds to an
-    effort.
+    """Check that a model with a thinking budget gets the client's budget. If the client sets only an effort, a budget
+    is derived from it.
     """
     outcome = agreed(CASES[case], HAIKU)
     assert (outcome.limit, (outcome.thinking or {}).get("budget_tokens")) == (limit, budget)
@@ -226,8 +226,9 @@ def test_no_effort_is_no_thinking_and_no_loss(case, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_refused_settings_are_reported_unless_they_ask_nothing(model):
-    """Check that settings that the provider refuses are left out. A setting that means the default is left out without
-    a report, and any other is reported as dropped.
+    """Check that settings that the provider refuses are left out and reported as dropped.
+
+    A setting that asks for the default is left out without a report.
     """
     assert (agreed(CASES["a stop of white space"], model).stops, agreed(CASES["stops"], model).stops) == ([], ["END"])
     assert agreed(CASES["a stop of white space"], model).dropped == ["/stop"]

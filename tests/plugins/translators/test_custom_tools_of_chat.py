@@ -1,4 +1,5 @@
-"""Tests of custom tools (free text as input) of Chat clients, which become functions at providers of other APIs.
+"""Tests of custom tools (tools with free text as input) in Chat requests. A provider with another API gets functions
+instead.
 
 Source: OpenAI's API reference (Chat, custom tools) and the openai SDK's types.
 """

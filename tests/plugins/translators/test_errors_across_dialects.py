@@ -63,7 +63,7 @@ def failed(flag, problem):
 
 
 def stream_failure(flag, data):
-    """Return the problem that a decoder reads in these bytes."""
+    """Return the problem that a decoder of the flag reads in the bytes of a stream."""
     target = Target("p", flag, "m", FLAGS[flag].dialects[0], Caps())
     decoder = FLAGS[flag].decoder(ask(flag), target, Head(200, {}))
     with pytest.raises(UpstreamFailed) as raised:
@@ -125,7 +125,7 @@ def test_a_stream_of_invoke_model_knows_a_timeout():
 def test_a_stream_exception_reaches_clients_of_other_dialects(
     name, status, anthropics, anthropics_type, openais, openais_type, streamed
 ):
-    """Check that an exception inside a stream is passed on as an error in each other dialect."""
+    """Check that an exception inside a provider's stream becomes an error event in the dialect of the client."""
     headers = {":exception-type": name[:1].lower() + name[1:], ":message-type": "exception"}
     problem = stream_failure("bedrock_converse", eventstream.encode(headers, json.dumps({"message": WORDS}).encode()))
     (event,) = sse.Decoder().feed(failed("anthropic_messages", problem))

@@ -1,4 +1,4 @@
-"""Tests of the input tokens in `message_start`, which Claude Code shows as its context
+"""Tests of the input tokens in `message_start`, from which Claude Code shows how full the context is
 (router-for-me/CLIProxyAPI#1700).
 """
 

@@ -1,4 +1,4 @@
-"""Tests that the settings of an untranslated request are adapted to the model like those of a translated one.
+"""Tests that settings are adapted to the model even if the request is not translated.
 
 The requests go from clients of the Messages API to InvokeModel, and from clients of InvokeModel to the Messages API.
 Each case has the model, the client's settings, the settings that are sent in their place, and the losses that are
@@ -120,9 +120,9 @@ def test_a_setting_is_fitted_and_the_loss_is_told(conversion, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_translation_decides_the_same(case):
-    """Check that a translation reports the same losses as an untranslated request with the same settings.
+    """Check that a translated request has the same losses as an untranslated request with the same settings.
 
-    It refuses some settings that are only left out of an untranslated request.
+    A few settings are left out of an untranslated request only. The translator raises `Refused` for them.
     """
     model, members, _, dropped = CASES[case]
     conversion = CONVERSIONS["anthropic_messages__bedrock_converse"]
@@ -164,7 +164,7 @@ def test_a_strict_tool_goes_only_to_a_model_that_enforces_schemas(conversion):
 
 
 def test_a_role_inside_a_turn_is_no_last_turn():
-    """Check that only the role of the last message counts, even if its content contains the word `assistant`."""
+    """Check that a user message at the end is not taken for an assistant message if its text is `assistant`."""
     conversion = ENVELOPES[0]
     said = {"role": "user", "content": [{"type": "text", "text": "assistant"}, {"type": "text", "text": '"assistant"'}]}
     call = conversion.call(BASE | {"messages": [said]}, caps=capabilities(OPUS_5))

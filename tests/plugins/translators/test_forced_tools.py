@@ -1,7 +1,6 @@
 """Tests of a forced tool call together with thinking, which only some models accept (pydantic-ai#7960).
 
-Each model of a table is tried on every conversion to Claude, with each way in which the client's dialect can force a
-tool call.
+Each model is tried on every conversion to Claude, with each way in which the client's dialect can force a tool call.
 """
 
 import pytest

@@ -1,8 +1,8 @@
-"""Tests of items and blocks in the history that only one server understands: the session continues, and each loss is
+"""Tests of a history with items or blocks that only one server understands: the session continues, and each loss is
 reported.
 
-The tests try, on every conversion, each kind of item that a vendor's SDK lets a client send back, and unknown kinds.
-Source: openai/codex#45401, a resumed session that began with a compaction by another model.
+Each conversion is tried with all items that the vendors' SDKs let a client send back, and with unknown items. Source:
+openai/codex#45401, a resumed session that began with a compaction by another model.
 """
 
 import copy
@@ -23,10 +23,10 @@ TOKEN = {"encrypted_content": SECRET}
 
 
 def of(dialect, way=""):
-    """Return a mark that parametrizes a test with conversions from a client's dialect.
+    """Return a mark that runs a test once for each conversion from a client's dialect to another dialect.
 
-    These are all translations to another dialect, and conversions to other APIs with the same body format (envelopes):
-    all of them if `way` is "", only the one to InvokeModel if `way` is "invoke", and otherwise none.
+    If `way` is "", conversions to other APIs with the client's body format (envelopes) are added. If `way` is "invoke",
+    only the one to InvokeModel is added.
     """
     ways = {"": ("translated", "envelope")}.get(way, ("translated",))
     of_dialect = [conversion for conversion in CONVERSIONS.values() if conversion.dialect == dialect]
@@ -176,7 +176,7 @@ BEDROCK_HAS = [
     },
     {"type": "telepathy", "thoughts": "x"},
 ]
-"""Blocks that are passed on to Bedrock: those of tool search, which Bedrock has too, and an unknown block."""
+"""Blocks that Bedrock gets unchanged: those of tool search, which Bedrock offers, and a block of an unknown type."""
 ASKED = {"role": "user", "content": "first"}
 GO_ON = {"role": "user", "content": "second"}
 WITH_TEXT = [{"type": "text", "text": "so"}]
@@ -251,7 +251,7 @@ def defined(**more):
 
 
 def offered(call):
-    """Return a dict from the name of each offered tool to its description. Requests in any dialect are read."""
+    """Return the description of each offered tool, by the tool's name. The request may be in any dialect."""
     body = call.sent
     tools = [*body.get("tools", ()), *body.get("toolConfig", {}).get("tools", ())]
     tools = [each for tool in tools for each in tool.get("functionDeclarations", [tool])]

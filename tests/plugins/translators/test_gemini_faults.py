@@ -1,5 +1,5 @@
-"""Tests of random faults in requests of Gemini's generateContent, on every conversion: sent or refused, never a
-crash.
+"""Tests of random faults in Gemini requests, on every conversion. Each request is sent, or refused with `Refused`. No
+other exception is raised.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests of replies in Gemini's dialect: the parts and chunks that a writer makes from a reader's method calls."""
+"""Tests of the writer of Gemini replies: what it writes for the calls of its methods, streamed and unstreamed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ BLOCKS = [{"thinking": "hm", "signature": "s1"}, {"data": "d1"}]
 
 
 def written(*verbs, **options):
-    """Call the writer's methods in `verbs`, for a stream and for an unstreamed reply. Check that both give equal
-    responses.
+    """Call the methods in `verbs` on two writers: of a stream and of an unstreamed reply. Check that both replies are
+    equal.
 
-    Return the response, the chunks of the stream, and the fields that were reported as dropped.
+    Return the reply, the chunks of the stream, and the fields that were reported as dropped.
     """
     drops = []
     facts = ReplyOptions(**{"include_thoughts": True, **options})

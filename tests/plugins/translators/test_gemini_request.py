@@ -1,6 +1,4 @@
-"""Tests of Gemini's generateContent requests that are translated to Messages, Converse and Chat: every part and
-field.
-"""
+"""Tests of Gemini's generateContent requests that are translated to Messages, Converse and Chat."""
 
 from __future__ import annotations
 
@@ -44,7 +42,9 @@ def config(**members):
 
 
 def snake(value):
-    """Return a value in which all field names are in snake_case, except inside values that the client defines."""
+    """Return a request with its field names in snake_case. Names that the client chose, as in a tool's arguments, are
+    not changed.
+    """
     if isinstance(value, list):
         return [snake(each) for each in value]
     if not isinstance(value, dict):
@@ -157,8 +157,9 @@ def test_calls_without_ids_are_answered_in_the_order_of_their_names(conversion):
 
 @conversions
 def test_the_clients_own_ids_need_not_be_those_of_the_calls(conversion):
-    """Check that if a tool call has no id, its response is found by the tool's name, whatever id the response has.
-    Gemini CLI sends such ids.
+    """Check that the response to a tool call without an id is found by the tool's name.
+
+    The response may have an id that the client made up, as Gemini CLI does.
     """
     contents = [user("Hi"), model(call("a"), call("b")), user(response("b", id="cli-2"), response("a", id="cli-1"))]
     assert [name for name, *_ in answers(sent(conversion, {"contents": contents}))] == ["a", "b"]

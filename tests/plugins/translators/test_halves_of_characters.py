@@ -13,7 +13,7 @@ from tests.helpers.conversion import CONVERSIONS, encoded, read_events
 from tests.helpers.fold import fold
 
 HALF, LATTER = "\ud83d", "\ude00"
-"""The two halves of one character. Python's `json` writes each alone as an escape."""
+"""The two surrogates of one character (UTF-16). Python's `json` writes a lone surrogate as an escape."""
 every_conversion = pytest.mark.parametrize("conversion", CONVERSIONS.values(), ids=CONVERSIONS)
 SCHEMA = {"type": "object", "properties": {f"ci{HALF}": {"type": "string", "description": f"A {HALF}"}}}
 

@@ -1,4 +1,5 @@
-"""Tests of provider streams in which two signs disagree (indexes, ids, names, event lines, types), on every conversion.
+"""Tests of streams in which the provider contradicts itself about indexes, ids, names, event lines or types, on every
+conversion.
 
 Sources: NousResearch/hermes-agent#62940, ollama/ollama#15457, agno-agi/agno#8880, sgl-project/sglang#7048,
 openai/openai-python#3246 (indexes and ids of calls); openclaw/openclaw#37571 (event lines); vercel/ai#18332 (a second
@@ -280,7 +281,7 @@ NAMES = {
     "an unknown word": lambda kind: "delta",
     "blanks around": lambda kind: f"  {kind} ",
 }
-"""Functions that return the event name to send in place of the right one, which is their argument."""
+"""Functions that get the right name of a server-sent event, and return the name that the provider sends."""
 
 
 @of(providers=["anthropic_messages"])
@@ -300,7 +301,9 @@ def test_the_type_of_an_event_decides_beside_its_line(conversion, name, first):
 
 @from_messages
 def test_a_second_message_inside_the_first_is_an_error(conversion):
-    """Check that a second message in a stream is an error, but the same `message_start` sent twice is not."""
+    """Check that a stream with two messages is an error. A repeated `message_start` of the same message is not an
+    error.
+    """
     again = [BEGIN, BEGIN, *BLOCKS["as they should be"], *END]
     reply, _ = content(conversion, messages_bytes(conversion, *again))
     assert [call[1:] for call in reply.calls] == [F, G]

@@ -1,4 +1,6 @@
-"""Tests of recorded Converse replies as a Messages client gets them: valid for Anthropic's SDK, and with all counts."""
+"""Tests of recorded Converse replies that are translated to Messages. They must be valid for Anthropic's SDK and have
+all token counts.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ RUN_BY_AWS = ("nova_code_interpreter",)
 
 
 def answered(exchange):
-    """Return the model, the message that a client gets, and the facts from which the call's cost is computed."""
+    """Translate a recorded reply. Return the model, the client's message, and the usage from which the cost is
+    computed.
+    """
     model = unquote(exchange["path"].split("/")[2])
     data, content_type = served(exchange)
     translation = CONVERSE.unjudged({}, model, stream="response_base64" in exchange)
@@ -55,7 +59,7 @@ def test_a_recorded_reply_is_a_message_with_all_its_counts(exchange):
 
 @recorded
 def test_a_recorded_reply_goes_back_as_it_came(exchange):
-    """Check that a recorded reply is sent back unchanged.
+    """Check that Bedrock gets a recorded reply back unchanged in the next turn.
 
     Signatures are not verified; only the real service can do that.
     """

@@ -1,4 +1,4 @@
-"""Tests of replies of Converse and of Chat as a Messages client gets them, streamed and not."""
+"""Tests of replies from Converse and Chat that are translated to Messages, streamed and unstreamed."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def streamed_without_end(translation, *events):
 
 
 class _Open:
-    """A translation whose `close` returns nothing, so the end of the stream is missing."""
+    """A translation that never ends the client's stream."""
 
     def __init__(self, translation):
         self.feed = translation.feed

@@ -1,8 +1,8 @@
 """Tests that every number in a request is sent to the provider, or refused with a 400 that names the field, the value
 and the range.
 
-The tables have the numeric fields of each client's dialect, and values that JSON can write. Every conversion from the
-dialect is tried with every pair.
+There is a table of the numeric fields in each client dialect, and a table of values that JSON can write. Each field is
+tried with each value, on every conversion from the dialect.
 """
 
 import json
@@ -114,7 +114,9 @@ def outcome(conversion, field, text, more):
 
 
 def takes(field, kind, value):
-    """Return whether a field accepts a value."""
+    """Return whether a field accepts a value. `kind` is (form, minimum, maximum). Only the form "real" allows
+    fractions.
+    """
     if not is_number(value):
         return False
     if field.endswith("candidateCount"):  # only one can be made
@@ -137,7 +139,7 @@ def read(dialect, value):
 
 
 def shown(value):
-    """Return the value as a refusal shows it."""
+    """Return the value in the form in which error messages show it."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     text = json.dumps(value) if isinstance(value, int) else orjson.dumps(value).decode()
@@ -145,8 +147,8 @@ def shown(value):
 
 
 def fault(problem, field, value):
-    """Return what is wrong with the gateway's answer to a value that it must refuse, or "" if nothing is. `problem` is
-    None if the value was not refused.
+    """Return what is wrong with the gateway's refusal of a value, or "" if nothing is wrong. `problem` is None if the
+    value was not refused.
     """
     if problem is None:
         return "it was carried"

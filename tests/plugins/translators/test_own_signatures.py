@@ -135,13 +135,13 @@ def test_what_claude_made_comes_back_to_it_in_order(case, client, upstream, stre
 
 
 PLAIN = [pair for pair in PAIRS if pair[0] not in ("openai_responses", "gemini_generate_content")]
-"""Pairs of a client's and a provider's dialect in which the client gets each signature separately. Other clients get
-all signatures of a turn in one string.
-"""
+"""Pairs (client's dialect, provider's dialect). Their clients get each signature separately.
+
+Clients of Responses and Gemini are not listed: they get all signatures of a turn in one string."""
 
 
 def received(client, upstream, blocks, *, streamed=False):
-    """Return the client's history after the first turn, as JSON."""
+    """Return the client's history after the first turn, as JSON text."""
     seen = []
     model, reply = UPSTREAMS[upstream]
     events = events_of(upstream, blocks) if streamed else None
@@ -271,7 +271,9 @@ def test_a_chat_provider_of_another_family_gets_no_blocks_of_claude(model, kept)
 
 
 def test_a_chat_provider_gets_its_own_blocks():
-    """Check that LiteLLM's blocks with Gemini's signature reach Gemini, although the signature begins like Claude's."""
+    """Check that a signature of Gemini in LiteLLM's thinking blocks reaches Gemini, although it begins like a signature
+    of Claude.
+    """
     blocks = [thinking("plan", "EvIDCu8DAXLI2nx" + "A" * 33)]
     message = {"role": "assistant", "content": "So.", "thinking_blocks": blocks}
     assert native(openai_chat, "gemini-3-pro", message) == ([message], [])
@@ -326,9 +328,10 @@ def test_thinking_of_deepseek_in_messages_comes_back_unsigned(client):
 @pytest.mark.parametrize("upstream", UPSTREAMS)
 @pytest.mark.parametrize("repeated", [False, True], ids=["content alone", "twice"])
 def test_blocks_in_the_content_of_a_chat_are_thinking_once(upstream, repeated):
-    """Check that thinking blocks that a client has moved into the content are sent once (litellm#23137).
+    """Check that the provider gets each thinking block once if the client sends the blocks in `content` of a Chat
+    message (litellm#23137).
 
-    The message may still have the same blocks in `thinking_blocks`.
+    The client may send the same blocks in `thinking_blocks` too.
     """
 
     def move(history):

@@ -22,7 +22,7 @@ def text_of(call):
 
 
 def told(clear_at, *after, content="Answer in one word."):
-    """Return a request with a system message that is in force until `clear_at`. The messages `after` follow it."""
+    """Return a request with a system message that has this `clear_at`. The messages `after` follow it."""
     system = {"role": "system", "content": content, "clear_at": clear_at}
     return {"max_tokens": 100, "messages": [ASKED, system, *after]}
 

@@ -1,5 +1,7 @@
-"""Tests of options with which a client relies on a promise of OpenAI's servers, such as moderation. No other provider
-keeps the promise. So a request with such an option is refused, and the option is not silently left out.
+"""Tests of options that only OpenAI's servers carry out, such as moderation that blocks an answer.
+
+A request with such an option is refused for any other provider, because the answer would lack what the client relies
+on.
 """
 
 import pytest
@@ -24,10 +26,9 @@ REPORTED = {
 @each_conversion
 @pytest.mark.parametrize("field", REFUSED)
 def test_a_promise_that_would_be_broken_is_a_400_that_names_it(conversion, field):
-    """Check that a request is refused with a 400 that names the option if another provider would break the option's
-    promise.
+    """Check that a request with an option that only OpenAI carries out is refused by a 400 that names the option.
 
-    A client could otherwise get an answer that it did not want, or an answer without the moderation that it asked for.
+    For OpenAI itself, the option is sent unchanged.
     """
     with pytest.raises(Refused) as refused:
         conversion.call({**BASES[conversion.dialect], **REFUSED[field]})

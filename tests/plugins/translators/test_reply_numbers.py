@@ -1,7 +1,8 @@
-"""Tests of the numbers that a provider reports, on every conversion, streamed and not.
+"""Tests of the token counts and costs that a provider reports, on every conversion, streamed and unstreamed.
 
-A count that is not plausible is ignored, and the rest of the reply reaches the client. A literal that is not JSON makes
-the reply an error of the provider. No number makes a plugin fail.
+- A number that is not plausible is ignored, and the client gets the rest of the reply.
+- A reply with a number that is not JSON, such as NaN, is an error of the provider.
+- No number makes a plugin fail.
 """
 
 import orjson
@@ -58,8 +59,9 @@ def packed(data):
 
 
 def outcomes(conversion, texts):
-    """Try each literal in place of each value in the usage of a provider's reply, which is streamed and unstreamed.
-    Yield (literal, path of the value, result of `settled`).
+    """Replace each value in the usage of a provider's reply by each number in `texts`, streamed and unstreamed.
+
+    Yield (number as text, path of the replaced value, result of `settled`).
     """
     events, whole = reply(conversion)
     body = BASES[conversion.dialect]
@@ -76,8 +78,8 @@ def outcomes(conversion, texts):
 
 
 def settled(call, read, data):
-    """Let a call read a reply with its method `read`. Return (error, None) if the method fails, and (None, facts about
-    the reply) if it succeeds.
+    """Read a reply with the method `read` of a call. Return (error, None) if it fails, and (None, usage of the reply)
+    if it succeeds.
     """
     try:
         read(data)

@@ -1,5 +1,5 @@
-"""Tests of fields whose place differs between dialects: metadata, URLs of files, early system messages, guardrail
-marks.
+"""Tests of fields that are at different places in different dialects: metadata, URLs of files, system messages before
+the first turn, guardrail marks.
 """
 
 import json
@@ -152,7 +152,7 @@ def test_an_image_for_the_guardrail_is_reported_on_invoke_model():
 def test_a_thread_is_refused_with_the_code_that_sdks_wait_for(conversion):
     """Check that a request that continues a thread is refused with an error code that Anthropic's SDK handles.
 
-    The SDK's tool runners then send the whole conversation instead of the thread (`lib/threads`).
+    At this error code, the SDK sends the whole conversation instead of the thread (`lib/threads`).
     """
     headers = {"anthropic-beta": "threads-2026-08-01"}
     with pytest.raises(Refused) as refused:

@@ -1,4 +1,4 @@
-"""Tests of random faults in Responses requests and replies, on every conversion: sent or refused, never a crash."""
+"""Tests of random faults in Responses requests and replies, on every conversion. No fault makes a plugin crash."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_nesting_of_any_depth_is_carried_or_a_400_and_never_a_crash(path, depth,
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(list(paths(WHOLE))), st.sampled_from([*JUNK, MISSING]))
 def test_native_responses_take_any_body_and_fail_in_its_dialect(path, junk):
-    """Check that a native call accepts any body, and that its failures are in the client's dialect."""
+    """Check that a native call accepts any body, and that a failure is reported in the form of the Responses API."""
     broken = replace(ask({}), top=members({"model": "m", **changed(WHOLE, path, junk)}))
     openai_responses.build(broken, Target("p", "openai_responses", "m", "openai_responses", CLAUDE), lambda _: None)
     problem = openai_responses.Problem("internal", "broken")

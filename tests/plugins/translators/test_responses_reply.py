@@ -36,10 +36,10 @@ BODY = {
 
 
 def written(*verbs, body=None):
-    """Call the writer's methods in `verbs`, for a stream and for an unstreamed reply. Check that both give equal
-    responses.
+    """Call the methods in `verbs` on two writers: of a stream and of an unstreamed reply. Check that both replies are
+    equal.
 
-    Return the response, the events of the stream, and the fields that were reported as dropped.
+    Return the reply, the events of the stream, and the fields that were reported as dropped.
     """
     drops = []
     streamed = Stream(ask(body or {}), ORIGINS, drops.append)
@@ -257,7 +257,9 @@ COUNTS = {"inputTokens": 5, "outputTokens": 6, "totalTokens": 11}
 
 
 def test_a_converse_reply_is_the_same_streamed_and_whole():
-    """Check that a Converse reply is the same streamed or not, and that the client can send it back."""
+    """Check that a Converse reply gives the client the same items, streamed or not. The client sends them back in the
+    next turn.
+    """
     translation, _ = opened("bedrock_converse", {"tools": OFFERED}, stream=True)
     events = [out for each in stream_of(CONTENT, "tool_use", COUNTS) for out in translation.feed(each)]
     streamed = fold("openai_responses", [*events, *translation.close()])

@@ -1,4 +1,4 @@
-"""Tests of requests of the Responses API that are translated to Messages, Converse and Chat: every item and field."""
+"""Tests of requests of the Responses API that are translated to Messages, Converse and Chat."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tests of files in a tool's result. The formats that are accepted there differ between models.
+"""Tests of files in a tool's result. The file formats that are accepted there differ by model.
 
-Claude's rules are those of pydantic-ai#6081 and of recorded traffic. Files that a model does not accept inside the
-result are sent after it.
+A file that the model does not accept inside the result is sent after the result. Sources: pydantic-ai#6081 and recorded
+traffic (for Claude).
 """
 
 import base64

@@ -28,7 +28,7 @@ CITERS = CLAUDES
 
 
 class Talk:
-    """A conversation of two turns. `wishes` are the options of both requests."""
+    """A conversation of two turns. `wishes` are fields that both requests have."""
 
     def __init__(self, opened, *, stream, **wishes):
         self.opened = opened
@@ -45,7 +45,7 @@ class Talk:
         return self.say.read_reply(body)
 
     async def answer(self, calls):
-        """Return results of the tool calls, in reverse order."""
+        """Send the results of the tool calls, in reverse order. Return the reply."""
         pairs = list(zip(calls, RESULTS, strict=True))
         results = [self.say.answered(tool_id, self.say.text(text)) for (tool_id, _, _), text in reversed(pairs)]
         return await self.ask(*self.say.joined([message for result in results for message in result]))
@@ -219,7 +219,7 @@ async def test_citations_come_back_in_the_next_turn(wire, stream, tmp_path):
 @both_ways
 @wires(clients=("openai_chat", "openai_responses"), providers=CITERS)
 async def test_document_citations_are_dropped_where_inexpressible(wire, stream, tmp_path):
-    """Check that citations of documents are reported as dropped if the dialect cannot express them."""
+    """Check that citations of documents are reported as dropped if the client's dialect has no such citations."""
     async with line(wire, tmp_path) as opened:
         talk = Talk(opened, stream=stream)
         opened.simulated.script(cited(wire, stream=stream))

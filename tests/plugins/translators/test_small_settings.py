@@ -1,6 +1,4 @@
-"""Tests of small settings that some providers do not accept: seeds, penalties, allowed tools, citations of earlier
-answers.
-"""
+"""Tests of seeds, penalties, allowed tools and citations of earlier answers, for providers that do not accept them."""
 
 import pytest
 
@@ -100,9 +98,10 @@ def test_citations_of_an_earlier_answer_go_only_to_a_model_that_cites():
 
 
 def test_a_schema_beside_a_prefill_is_told_on_the_way_to_converse():
-    """Check that a model that enforces a schema is not also asked to continue an assistant turn.
+    """Check a request that has a schema for the answer, and ends with an assistant turn for the model to continue.
 
-    The assistant turn is reported as dropped.
+    A model that enforces the schema cannot continue the turn. So a user turn follows it, and the assistant turn is
+    reported as dropped.
     """
     schema = {"type": "json_schema", "schema": {"type": "object", "properties": {}, "additionalProperties": False}}
     body = {

@@ -1,8 +1,8 @@
-"""Tests that thinking that a client switches off is off at every provider.
+"""Tests that a client can switch off thinking at every provider.
 
-If a model always thinks, the thinking is reduced and the loss reported. The first table has the ways in which clients
-switch thinking off. The second table has the fields that switch thinking off for each model. Every way is tried with
-every model on every conversion.
+If a model always thinks, the thinking is reduced, and the loss is reported. One table has the ways in which clients
+switch thinking off. Another table has the fields with which each model gets no thinking. Every way is tried with every
+model, on every conversion.
 """
 
 import pytest
@@ -164,7 +164,9 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_configured_switch_of_a_server_is_used(form):
-    """Check that a server's own field for switching thinking is used if the model's configured capabilities name it."""
+    """Check that a server's own field to switch thinking on or off is used, if the configured capabilities of the model
+    name this field.
+    """
     caps = Caps(family="qwen", reasoning=form, efforts=(), thinks_by_default=True)
     conversion = CONVERSIONS["openai_responses__openai_chat"]
     assert asked(conversion, {"input": "x", "reasoning": {"effort": "none"}}, caps) == (FORMS[form], [])

@@ -1,5 +1,5 @@
-"""Tests of Gemini's replies for clients of the other dialects: returned signatures, stop reasons, blocked prompts,
-counts.
+"""Tests of Gemini's replies for clients of other dialects: stop reasons, blocked prompts, counts, and signatures, which
+the client sends back.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ def chunks(parts, finish="STOP", usage=USAGE):
 
 
 def raw_answer(client, whole, events=None):
-    """Return the client's reply and the reported losses. `events` is the same reply as a stream."""
+    """Return the client's reply and the reported losses.
+
+    The provider's reply is the body `whole`, or a stream if `events` is given.
+    """
     more = {"stream_options": {"include_usage": True}} if client == "openai_chat" else {}
     opened = Translator(client, GEMINI, BASES[client], MODEL).open(
         body(client, asked(client)) | more, stream=events is not None, judged=False
@@ -89,7 +92,9 @@ def test_a_signature_goes_back_on_its_part(case, client, streamed):
 
 @clients
 def test_a_signature_at_the_end_of_a_stream_goes_back_with_the_text(client):
-    """Check that a signature in the last part of a stream, which has no text, is sent back with the text before it."""
+    """Check a stream whose last part has a signature but no text. The next request has this signature on the text
+    before it.
+    """
     events = chunks([text("So "), text("it is."), text("", thoughtSignature=SIGNATURE)])
     sent, dropped = second_turn(client, GEMINI, MODEL, None, events)
     assert sent["contents"][1]["parts"] == [text("So it is.", thoughtSignature=SIGNATURE)]

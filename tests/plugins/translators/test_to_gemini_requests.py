@@ -39,7 +39,9 @@ def kinds(content: dict[str, Any]) -> list[str]:
 
 
 def test_results_stand_together_in_the_order_of_the_calls():
-    """Check that the results of all tool calls are in one content (cloudwego/eino-ext#571, microsoft/vscode#299295)."""
+    """Check that the results of all tool calls are sent in one content, in the order of the calls
+    (cloudwego/eino-ext#571, microsoft/vscode#299295).
+    """
     calls = called(("a", "f", "{}"), ("b", "g", "{}"), ("c", "f", "{}"))
     made = contents(user("x"), calls, result("c", "3"), result("a", "1"), user("go on"))
     assert [content["role"] for content in made] == ["user", "model", "user", "user"]
@@ -83,8 +85,8 @@ def test_a_request_with_a_system_prompt_only_has_a_turn():
 
 
 def test_a_result_is_text_also_where_it_is_json():
-    """Check that a result of a tool is sent to Gemini as text, even if it is JSON. Gemini would look up a `$ref` in
-    JSON (vercel/ai#14369).
+    """Check that a tool result that is JSON is sent to Gemini as text. In JSON, Gemini would resolve a `$ref`
+    (vercel/ai#14369).
     """
     text = '{"$ref":"#/$defs/A"}'
     made = contents(user("x"), called(("a", "f", "{}")), result("a", text))
@@ -93,8 +95,8 @@ def test_a_result_is_text_also_where_it_is_json():
 
 @pytest.mark.parametrize(("model", "inside"), [(NEW, True), (OLD, False), ("models/gemini-2.5-pro", False)])
 def test_files_of_a_result_stand_where_the_model_reads_them(model, inside):
-    """Check that models before Gemini 3 get the images of a tool's result after the result, and later models inside of
-    it (google-gemini/gemini-cli#16137).
+    """Check where the images of a tool's result are sent: after the result for models before Gemini 3, and inside the
+    result for later models (google-gemini/gemini-cli#16137).
     """
     translator = Translator("anthropic_messages", GEMINI, {"model": "m", "max_tokens": 9}, model)
     image = {

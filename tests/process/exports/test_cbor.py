@@ -1,4 +1,6 @@
-"""Tests of encoding as CBOR, with the examples of RFC 8949, and with another library that decodes the result."""
+"""Tests of encoding values as CBOR. The results are compared with the examples of RFC 8949, and decoded by another
+library.
+"""
 
 import pytest
 

@@ -1,4 +1,6 @@
-"""Tests of exports that are interrupted, or that two processes run: each call is exported exactly once."""
+"""Tests of exports that are interrupted, and of two processes that export at the same time. Each call must be exported
+exactly once.
+"""
 
 import asyncio
 import json
@@ -20,14 +22,14 @@ from tests.process.exports.reading import exported_ids, json_records
 
 
 class Crash(Exception):
-    """An error that stands for the end of the process."""
+    """The exception that simulates the end of the process."""
 
 
 class Crashing:
-    """Passes method calls on to a store or a destination, until it simulates a crash.
+    """Passes method calls on to a store or an export destination, until it simulates a crash.
 
-    Each method call takes two steps: its beginning and its end. Each step takes a number from the iterator `left`,
-    which counts down. The crash comes at the number 0.
+    Each method call is two steps: its beginning and its end. Each step takes a number from the iterator `left`, which
+    counts down. At 0, the crash comes.
     """
 
     def __init__(self, inner, left):
@@ -73,7 +75,9 @@ async def fill(store, *names, at=NOON):
 
 
 async def run(store, folder, left=None, **more):
-    """Export everything. With `left`, crash after this number of steps (see `Crashing`)."""
+    """Export all calls. If `left` is given, crash after this number of steps. A step is the beginning or end of a
+    method call (see `Crashing`).
+    """
     exports, target = store.exports, FolderTarget(folder)
     if left is not None:
         steps = iter(range(left, -1, -1))

@@ -1,4 +1,6 @@
-"""Tests of the content of exported objects: the form of a record in a golden file, and each format read back."""
+"""Tests of the content of exported objects. A record is compared with a golden file, and the objects of each format are
+read again.
+"""
 
 from decimal import Decimal
 from pathlib import Path

@@ -49,7 +49,9 @@ async def test_calls_are_exported_while_the_gateway_serves(tmp_path, bedrock_sim
 
 
 async def test_a_failing_export_delays_nothing_and_catches_up(tmp_path, bedrock_sim):
-    """Check that a folder that cannot be written is reported once, leaves the gateway ready, and is tried again."""
+    """Check an export whose folder cannot be written. The failure is reported once, the gateway stays ready, and the
+    export is tried again.
+    """
     (tmp_path / "out").write_text("a file where the folder should be")
     provider = bedrock(bedrock_sim.url)
     async with gate(tmp_path, {"b": provider}, more=settings(tmp_path / "out")) as gw:
@@ -71,7 +73,7 @@ async def test_a_failing_export_delays_nothing_and_catches_up(tmp_path, bedrock_
 
 @pytest.fixture
 async def state(tmp_path):
-    """Return a state folder with three calls of two days."""
+    """Return a state folder with three calls on two days."""
     store = Kept(tmp_path / "state" / "irisgate.db")
     for name, at in (("a", NOON), ("b", NOON + 86_400), ("c", NOON + 2)):
         store.put(record(id=name, at=at))

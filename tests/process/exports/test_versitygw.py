@@ -40,9 +40,9 @@ DOMAIN = "s3.irisgate.test"
 QUIET = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.DEVNULL}
 CALLS = 90
 KILLS = (Fault("reply", "stall", 0), Fault("request", "stall", 200))
-"""Faults of the connection to the server, during which the gateway is killed.
+"""Faults of the connection to the server. The gateway is killed during each of them.
 
-- Nothing of the reply arrives: the server has stored an object, and the gateway does not know it.
+- The reply does not arrive, so the server has stored an object, and the gateway does not know it.
 - The request stops after 200 bytes.
 """
 
@@ -185,7 +185,9 @@ async def test_a_bucket_in_the_host_of_an_https_url(server, tmp_path, monkeypatc
 
 
 async def test_a_killed_gateway_exports_each_call_exactly_once(server, tmp_path, bedrock_sim):
-    """Check that the calls of a gateway that is killed while it exports are complete and in order in the bucket."""
+    """Check that after a gateway was killed several times during its exports, its calls are complete and in order in
+    the bucket.
+    """
     state = tmp_path / "state"
     store = Kept(state / "irisgate.db")
     ids = [f"call-{number:03}" for number in range(CALLS)]

@@ -1,4 +1,6 @@
-"""Tests of the balance of connections between workers. The workers share one event loop here, and one socket."""
+"""Tests of how connections are balanced between workers. In these tests, the workers run in one event loop and share
+one listening socket.
+"""
 
 import asyncio
 import errno
@@ -22,7 +24,7 @@ def slots():
 
 
 class Client(asyncio.Protocol):
-    """The worker's end of a client's connection. It tells the worker's balance how many connections the worker has."""
+    """The worker's end of a client's connection. It tells the worker's `Balance` how many connections the worker has."""
 
     def __init__(self, worker):
         self.worker = worker
@@ -50,7 +52,11 @@ class Worker:
 
 @asynccontextmanager
 async def serving(slots, workers=4):
-    """Let workers accept the connections of one socket. Yield the workers, and a function that connects."""
+    """Let a number of workers accept the connections of one socket. Yield the workers, and a function that opens a
+    connection.
+
+    `slots` is the shared memory in which each worker publishes its number of connections.
+    """
     async with AsyncExitStack() as stack:
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         all_workers = [Worker(slots, slot) for slot in range(workers)]
@@ -127,7 +133,7 @@ async def test_no_connection_waits_for_a_worker_that_has_ended(slots):
 
 async def test_the_others_do_not_wait_for_a_worker_without_free_descriptors(slots):
     class Full:
-        """A listening socket of a process that has no free file descriptor."""
+        """A listening socket whose `accept` fails, because the process has no free file descriptor."""
 
         def __init__(self, listening):
             self.listening = listening

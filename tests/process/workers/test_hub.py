@@ -77,7 +77,7 @@ class Pair:
         self.worker.charge(held, [(KEY,)], Settlement(money=amount))
 
     def read_record(self, amount):
-        """Charge a call of the worker to the balance, as the parent process does when it reads the call's record."""
+        """Do what the parent process does when it reads the record of a worker's call: charge the call to the balance."""
         self.quotas.take(KEY, RULE.terms, amount)
         self.lender.spend(NAME, KEY, amount)
 
@@ -87,13 +87,17 @@ class Pair:
 
     @property
     def held(self):
-        """The amount that the parent process counts as lent to the worker: what the worker may still spend, and what it
-        has spent in calls whose records the parent has not read yet.
+        """The amount that the parent process counts as lent to the worker.
+
+        It is what the worker may still spend, plus what it has spent in calls whose records the parent process has not
+        read yet.
         """
         return self.quotas.bucket(KEY).leased
 
     def forget_once(self, monkeypatch):
-        """Let the parent process answer the worker's next request as if the worker had never registered."""
+        """Let the parent process answer the worker's next request as if it did not know the worker. The worker then
+        registers again.
+        """
         exchange = self.lender.exchange
 
         def forgotten(_worker, _asks):
@@ -103,7 +107,9 @@ class Pair:
         monkeypatch.setattr(self.lender, "exchange", forgotten)
 
     async def give_back(self):
-        """Let the worker give back the amount that it does not need, as it does after some time without a call."""
+        """Let the worker give back the amount that it does not need. A worker does this when it has had no call for
+        some time.
+        """
         self.slice.used_at -= IDLE_SECONDS
         self.leases.recalled(KEY, is_awaited=True)
         await eventually(lambda: self.lender.states(NAME) == [])
@@ -118,8 +124,9 @@ async def pair():
 
 
 async def test_a_worker_that_registers_again_counts_each_charge_once(pair, monkeypatch):
-    """Check that the charges of a worker that registers again count once, whether their records were read before or are
-    read later.
+    """Check that each charge of a worker counts once, although the worker registers again.
+
+    The records of some charges were read before this, and those of others are read later.
     """
     first, second, third = [await pair.reserve(amount) for amount in (10, 20, 5)]
     pair.charge(first, 10)
@@ -144,7 +151,11 @@ async def test_a_worker_that_registers_again_counts_each_charge_once(pair, monke
 
 
 async def test_a_lease_ends_when_all_its_records_are_read(pair):
-    """Check that a lease ends when the records of all its calls are read, for a worker that has registered only once."""
+    """Check that nothing is lent to a worker after it has given back the rest of its amount, and the records of all its
+    calls were read.
+
+    This worker has registered only once.
+    """
     held = await pair.reserve(10)
     pair.charge(held, 10)
     pair.read_record(10)

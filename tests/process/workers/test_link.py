@@ -1,4 +1,4 @@
-"""Tests of the bodies of calls that a worker sends to its parent process (the keeper)."""
+"""Tests of how a worker sends the bodies of calls to its parent process (the keeper), which stores them."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from gateway.store.captured import CapturedBodies, CapturedBody
 
 
 class Capture:
-    """The request body and the reply body of a call. Both have the same text."""
+    """A stand-in for the captured bodies of a call. The request body and the reply body have the same text."""
 
     def __init__(self, text):
         body = CapturedBody({"x-text": text}, text.encode("utf-8", "replace"), False)

@@ -27,7 +27,7 @@ def config():
 
 
 def process():
-    """Return the metrics of a process, with all gauges that a running gateway has."""
+    """Return the metrics of a simulated process, with every gauge that a running gateway has."""
     metrics = Metrics(config(), version="1.2.3")
     metrics.journal(SimpleNamespace(lag=10, waiting=1, failing=False, disk_fault=lambda: ""))
     metrics.checks(lambda: {"disk": 0.0}, lambda: True)
@@ -58,7 +58,7 @@ def sent(metrics):
 
 
 async def values(merging, *answers):
-    """Return the samples in the merged text. `answers` are the metrics of the workers 0, 1 and so on."""
+    """Merge the metrics of the workers 0, 1 and so on, and return the samples in the merged text."""
     return await merged_values(merging, {str(slot): answer for slot, answer in enumerate(answers)})
 
 

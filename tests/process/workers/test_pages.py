@@ -1,4 +1,6 @@
-"""Tests of requests that a worker passes on to its parent process (the keeper): content, identity, and failures."""
+"""Tests of requests that a worker passes on to its parent process (the keeper). They check the contents, the caller's
+identity, and failures.
+"""
 
 import asyncio
 import json
@@ -188,9 +190,7 @@ def listeners(sim, path):
 
 @pytest.fixture
 async def every(tmp_path, bedrock_sim, sim):
-    """Yield a gateway with a listener of each identity mode, and the path of the unix socket of one of the
-    listeners.
-    """
+    """Yield a gateway with a listener of each identity mode, and the path of the one listener that is a unix socket."""
     path = tmp_path / "http.sock"
     server = {"listeners": listeners(sim, path)}
     async with served(tmp_path, bedrock_sim, server=server, grants=USERS) as (gw, _):
@@ -307,7 +307,7 @@ async def test_a_client_cannot_send_the_ends_of_a_connection(gw, size):
 
 
 async def is_closed(raw):
-    """Return whether the other end closes the connection without sending a byte."""
+    """Wait until the other end closes the connection. Return True if it has not sent a single byte."""
     try:
         return await raw.reader.read() == b""
     except ConnectionResetError:
@@ -386,7 +386,9 @@ async def test_without_a_keeper_a_page_is_a_503_in_json(both, tmp_path):
 
 @asynccontextmanager
 async def keeper_that_says(state, reply):
-    """Replace the keeper (the workers' parent process) by a server that sends `reply` and closes the connection."""
+    """Replace the keeper (the workers' parent process) by a server that answers each request with `reply` and closes
+    the connection.
+    """
 
     async def answer(reader, writer):
         await reader.readuntil(b"\r\n\r\n")

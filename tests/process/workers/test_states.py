@@ -36,9 +36,9 @@ GRANTS = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"quotas": [{"bucket": "all"
 
 
 class Workers:
-    """Stands in for the connections of the keeper (the parent process) to its two workers.
+    """A stand-in for the keeper's connections to its two workers. The keeper is the parent process.
 
-    `answers` has the workers that are running, and `silent` has the names of those that do not answer.
+    `answers` has the running workers. `silent` has the names of the workers that do not answer.
     """
 
     def __init__(self, *gates):
@@ -63,9 +63,9 @@ def providers(sim):
 
 @pytest.fixture
 async def three(tmp_path, bedrock_sim, monkeypatch):
-    """Yield the keeper (the parent process), its workers and the connections between them.
+    """Yield the keeper (the parent process), its workers, and the connections between them.
 
-    The keeper caches no answers of the workers: it asks them for each request.
+    The keeper asks its workers anew for each request, because it keeps their answers for 0 seconds here.
     """
     monkeypatch.setattr(states, "FRESH_SECONDS", 0.0)
     async with AsyncExitStack() as stack:
@@ -168,8 +168,8 @@ async def test_the_metrics_are_those_of_all(three):
 
 
 async def test_reservations_of_workers_are_shown_with_the_quota(three, bedrock_sim):
-    """Check that the API shows for a quota the sum of the amounts that the calls in flight of two workers have
-    reserved. It shows 0 when the calls have ended.
+    """Check the reserved amount that the API shows for a quota. It is the sum over the calls in flight of both workers,
+    and 0 when the calls have ended.
     """
     held = scenarios.Gate()
     bedrock_sim.default = scenarios.replace(scenarios.NAMED["text"], gate=held)
@@ -188,7 +188,7 @@ async def test_reservations_of_workers_are_shown_with_the_quota(three, bedrock_s
 
 
 def used(text):
-    """Return the value of `irisgate_quota_used_ratio` in the text of the metrics. The only quota is `all`."""
+    """Return the value of `irisgate_quota_used_ratio` for the only quota in a text of metrics."""
     (line,) = [line for line in text.splitlines() if line.startswith("irisgate_quota_used_ratio{")]
     return float(line.split()[-1])
 
@@ -196,8 +196,8 @@ def used(text):
 async def test_the_metric_of_used_quotas_has_the_reservations_of_workers(three, bedrock_sim):
     """Check that the metric `irisgate_quota_used_ratio` includes the amounts that calls in the workers have reserved.
 
-    The keeper asks the workers for these amounts itself, when it is asked for the metrics. The amounts of a worker that
-    does not answer are left out.
+    The keeper asks the workers for these amounts whenever its metrics are read. If a worker does not answer, its
+    amounts are left out.
     """
     held = scenarios.Gate()
     bedrock_sim.default = scenarios.replace(scenarios.NAMED["text"], gate=held)

@@ -1,5 +1,5 @@
-"""A translator in another author's package, from Chat Completions to an API that takes a prompt and returns a text. The
-plugin of this API is in the same package.
+"""A translator in another author's package. It translates Chat Completions to an API that takes a prompt and returns a
+text. The plugin of this API is in the same package.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""Tests of Anthropic's rules, on its own API and on Bedrock: Claude Code's requests are accepted, usual mistakes are
-refused.
+"""Tests of Anthropic's rules for requests, on its own API and on Bedrock. Claude Code's requests are accepted, and
+usual mistakes are refused.
 """
 
 import pytest
@@ -249,8 +249,9 @@ def test_results_in_consecutive_messages_are_one_turn():
 
 
 def test_a_budget_demands_earlier_thinking_unless_interleaved():
-    """Check that a request with a thinking budget is refused if its history has a tool call without the thinking before
-    it. With the beta for interleaved thinking, the request is accepted.
+    """Check that a request with a thinking budget is refused if a tool call in its history has no thinking before it.
+
+    With the beta for interleaved thinking, the request is accepted.
     """
     request = body(user("a"), assistant(use()), user(result()), tools=[TOOL], **THINK)
     assert "Expected `thinking` or `redacted_thinking`" in claude_fault(request, CLAUDE, bedrock=True)

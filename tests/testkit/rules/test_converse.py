@@ -78,7 +78,7 @@ def extra(**fields):
 
 
 def resigned(value):
-    """Return a request in which the simulator's signatures replace the real ones."""
+    """Return the request with the simulator's signature in place of each signature of thinking."""
     if isinstance(value, dict):
         return {name: SIGNATURE if name == "signature" else resigned(item) for name, item in value.items()}
     return [resigned(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Tests that the rules return a fault or None for any JSON, and never raise an exception."""
+"""Tests that the testkit's rules for requests return a fault or None for any JSON, and never raise an exception."""
 
 import copy
 import random

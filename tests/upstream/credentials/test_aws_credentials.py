@@ -178,7 +178,7 @@ async def test_a_token_that_aws_repeats_reaches_neither_client_nor_log(tmp_path,
 async def test_a_clients_own_credential_does_not_replace_the_signature(
     tmp_path, aws, home, monkeypatch, bedrock_sim, header
 ):
-    """Check that a client's key or signature is not sent (litellm#37905)."""
+    """Check that a client's key or signature is not sent to the provider (litellm#37905)."""
     environment(aws, home, monkeypatch)
     bedrock_sim.account = aws.account
     async with gate(tmp_path, {"b": signed(bedrock_sim.url)}) as gw:

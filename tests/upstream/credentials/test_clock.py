@@ -1,5 +1,5 @@
-"""Tests of a machine whose clock is wrong. The gateway learns the right time from the date in AWS's first reply, so
-even the first call succeeds.
+"""Tests of signing on a machine whose clock is wrong. The gateway learns the right time from the date in AWS's first
+reply. Even the first call must succeed.
 """
 
 import pytest

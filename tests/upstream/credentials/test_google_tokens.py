@@ -38,15 +38,15 @@ async def google():
 
 @pytest.fixture
 def account(google, tmp_path, monkeypatch):
-    """Write a key file into the working folder, where key files are looked for if no configuration file is used. Return
-    the path of the file.
+    """Write a key file into the working folder, and return its path. A configuration that was not read from a file can
+    name the key file without a folder.
     """
     monkeypatch.chdir(tmp_path)
     return key_file(tmp_path / "sa.json", google.create_key(EMAIL, private_key()))
 
 
 def vertex(sim, upstream, **more):
-    """Return a provider whose tokens come from the simulated token endpoint."""
+    """Return the configuration of a Vertex provider whose tokens come from the simulated token endpoint."""
     upstream.keys = sim.tokens
     return {
         "baseurl": upstream.url, "models": ["gemini"], "compatibility": {"openai_chat": True}, "cost_basis": "vertex",

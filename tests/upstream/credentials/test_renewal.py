@@ -17,7 +17,7 @@ from tests.upstream.credentials.test_aws_credentials import environment, served
 
 
 class Source:
-    """A source of credentials, with a clock that a test sets. It counts how often it is asked for a credential."""
+    """A source of credentials, with a clock that a test sets. `asked` counts the requests for a credential."""
 
     def __init__(self, seconds=3600.0):
         self.now = 1000.0

@@ -1,4 +1,6 @@
-"""Tests of roles: each caller has its own session with a name, a source identity and tags; failures are reported."""
+"""Tests of providers with an AWS role. Each caller has its own session of the role, with a name, a source identity and
+tags. Failures are reported.
+"""
 
 import asyncio
 
@@ -31,7 +33,7 @@ LOGINS = {
 
 @pytest.fixture
 async def b(aws, home, monkeypatch, bedrock_sim):
-    """Return a function that makes a provider whose credentials are those of a role."""
+    """Return a function that makes the configuration of a provider `b`, whose credentials come from assuming a role."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", aws.url)
     environment(aws, home, monkeypatch)
     aws.roles[ROLE] = Role()

@@ -161,7 +161,7 @@ def test_secrets_are_in_no_repr():
 
 
 def test_two_hundred_signatures_cost_no_more_than_two_megabytes_of_json():
-    """Check that 200 signatures take at most 1.6 times the CPU time of decoding a megabyte of JSON.
+    """Check that computing 200 signatures takes less CPU time than decoding 1.6 MB of JSON.
 
     This includes hashing a body of 2,000 bytes for each signature.
     """

@@ -1,4 +1,4 @@
-"""Laws of a circuit breaker under any order of attempts, failures, stray replies and waits."""
+"""Tests that a circuit breaker keeps its rules under any order of attempts, failures, late replies and pauses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BREAKERS = st.builds(
 
 
 class CircuitMachine(RuleBasedStateMachine):
-    """One circuit, with the attempts that it let pass and that have not ended."""
+    """One circuit, with the attempts that it has let pass and that have not ended yet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class CircuitMachine(RuleBasedStateMachine):
             assert self.circuit.until - self.circuit.since <= 15.0 * 2**MAX_DOUBLINGS + 1e-6
 
     def teardown(self) -> None:
-        """Check that the circuit closes if the provider is healthy again and calls come."""
+        """Check that the circuit closes if attempts succeed again."""
         if not hasattr(self, "circuit"):
             return
         rest = 15.0 * 2**MAX_DOUBLINGS + 60.0

@@ -23,7 +23,7 @@ class Clock:
 
 
 class Peers:
-    """Two providers of the model `m`, their health, and the changes that were reported."""
+    """Two providers of the model `m`, their health, and the changes of their health that were reported."""
 
     def __init__(self, **breaker: Any) -> None:
         self.clock = Clock()
@@ -35,7 +35,7 @@ class Peers:
             self.health.ended(provider, model, failed=each, seconds=None if each else 0.0)
 
     def passes(self, attempts: int = 1, provider: str = A, model: str = "m") -> int:
-        """Return how many of `attempts` attempts the circuit breaker permits."""
+        """Try to begin a number of attempts. Return how many of them the circuit breaker lets pass."""
         return sum(self.health.may_try(provider, model) for _ in range(attempts))
 
     def standing(self, provider: str = A, model: str = "m") -> Standing:

@@ -1,5 +1,5 @@
-"""Tests of finding the other models that may serve a call: the same model at other providers, and an alias's
-targets.
+"""Tests of finding other models that may serve a call: the same model at other providers, and the targets of the same
+alias.
 """
 
 import json

@@ -14,11 +14,9 @@ from tests.upstream.health.test_circuits import A, B, Clock, Peers, config
 
 
 def successor(peers, same=(A, B), **breaker):
-    """Return the health of providers in the process that replaces the gateway, after it has taken over the state of
-    `peers`.
+    """Return the health of providers in a new process that has taken over the state of `peers`.
 
-    The new process's clock shows another time. `same` are the providers whose configuration is the same in both
-    processes.
+    The new process's clock shows another time. `same` are the providers whose configuration has not changed.
     """
     clock = Clock()
     clock.now = 7.0

@@ -1,4 +1,4 @@
-"""Tests of the timer whose deadline can be moved cheaply."""
+"""Tests of a timer whose deadline is moved often, without a new timer of the event loop each time."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from tests.helpers.waiting import eventually
 
 
 class Clock(asyncio.SelectorEventLoop):
-    """An event loop that counts the timers it was asked for."""
+    """An event loop that counts the timers that are created."""
 
     timers = 0
 

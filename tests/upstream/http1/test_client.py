@@ -1,4 +1,6 @@
-"""Tests of the client for providers with real sockets: connections that are used again or not, names, addresses."""
+"""Tests of the HTTP client for providers, over real sockets: which connections are used again, host names, and
+addresses.
+"""
 
 import asyncio
 import errno
@@ -96,7 +98,9 @@ async def test_a_reply_that_is_not_read_to_its_end_ends_its_connection():
 
 
 async def test_bytes_that_come_late_are_not_the_next_calls_reply():
-    """Check that a second reply to the same request is not taken for the reply to the next request."""
+    """Check that if a provider sends two replies to one request, the second one is not taken for the reply to the next
+    request.
+    """
     more = asyncio.Event()
 
     async def answer(reader, writer):
@@ -176,7 +180,10 @@ async def test_a_read_that_waits_ends_when_the_reply_is_closed():
 
 
 async def test_a_call_that_is_cancelled_at_any_step_leaves_nothing(names):
-    """Cancel a call after each possible number of steps of the event loop. No connection or descriptor must be left."""
+    """Check that a call that is cancelled leaves no connection and no descriptor.
+
+    The call is cancelled after each possible number of iterations of the event loop.
+    """
     names["models.test"] = ["127.0.0.1", "127.0.0.2"]
     async with serving(REPLY) as server, client() as upstream:
         await call(upstream, to(server))
@@ -217,7 +224,9 @@ async def test_a_long_body_arrives_unchanged_while_the_provider_reads_slowly():
 
 
 async def test_a_provider_that_is_read_slowly_is_slowed_down():
-    """Check that at most some hundred kilobytes are read ahead of a slow client."""
+    """Check that a provider must wait while the client does not read. Only the buffers of the two sockets are filled in
+    advance.
+    """
     sent = 0
 
     async def flood(reader, writer):

@@ -1,4 +1,6 @@
-"""Tests of replies as bytes: what is read, how a reply ends, and whether its connection may be used again."""
+"""Tests of reading a reply from bytes: what is read, where the reply ends, and whether its connection may be used
+again.
+"""
 
 import asyncio
 import zlib
@@ -29,7 +31,7 @@ class Outcome:
 
 
 async def read(*pieces, end=False):
-    """Feed the bytes of a reply in `pieces`, and return the outcome. If `end` is true, the connection then ends."""
+    """Feed the bytes of a reply in `pieces`, and then end the connection if `end` is true. Return the outcome."""
     exchange = Exchange(lambda: None, lambda: None)
     for piece in pieces:
         exchange.feed(piece)
@@ -172,7 +174,7 @@ async def test_a_damaged_chunk_is_an_error_after_what_came(damage):
     [b"5;" + b"a" * 1000, b"5\r\nhello\r\n0\r\n" + b"A: b\r\n" * 200, b"5\r\nhello\r\n0\r\nA: " + b"b" * 1000],
 )
 async def test_framing_without_end_is_an_error(framing):
-    """Check that endless chunk extensions and trailers are an error. The parser would keep the trailers in memory."""
+    """Check that endless chunk extensions and trailers are an error, because the parser would keep trailers in memory."""
     repeated = framing[-600:] if framing.startswith(b"5\r\n") and framing.endswith(b"\r\n") else framing[-1:] * 600
     outcome = await read(CHUNKED, framing, *([repeated] * (MAX_FRAMING_BYTES // 600 + 2)))
     assert outcome.error == f"more than {MAX_FRAMING_BYTES} bytes of headers"
@@ -187,7 +189,7 @@ async def test_many_small_chunks_with_extensions_are_no_fault():
 
 @pytest.mark.parametrize("end", [b"", b"zz"])
 async def test_a_reply_that_has_ended_stops_the_provider(end):
-    """Check that no more bytes are read from a connection after the end of a reply, or after damaged bytes."""
+    """Check that reading from the connection is paused after the end of a reply, or after damaged bytes."""
     log = []
     exchange = Exchange(lambda: log.append("pause"), lambda: log.append("resume"))
     exchange.feed(CHUNKED + b"2\r\nHi\r\n" + (end + b"\r\n" if end else b"0\r\n\r\nmore"))
@@ -209,7 +211,9 @@ async def test_a_reader_that_is_slow_pauses_the_connection():
 
 
 async def inflated(*pieces):
-    """Return the decoded body, and the size of each piece that the decoder returned."""
+    """Decode a compressed body that arrives in `pieces`. Return the decoded body, and the sizes of the pieces in which
+    the decoder returned it.
+    """
     waiting = iter(pieces)
 
     async def next_piece():
@@ -264,10 +268,10 @@ async def test_an_empty_body_is_empty_in_any_coding():
 
 
 async def test_bytes_that_are_taken_at_once_wake_no_reader():
-    """Check that bytes that `quick` takes do not end a wait in `Exchange.read`.
+    """Check that `Exchange.read` continues to wait while the function `quick` handles the arriving data.
 
-    While `read` waits, it gives each arriving piece of data to `quick`. It returns the first piece for which `quick`
-    returns False. Data that arrived before the call of `read` is returned at once, without a call of `quick`.
+    `read` gives each piece of data that arrives to `quick`, and returns the first piece for which `quick` returns
+    False. Data that has arrived before is returned without a call of `quick`.
     """
     exchange, taken = Exchange(lambda: None, lambda: None), []
 

@@ -1,4 +1,6 @@
-"""Tests of proxies: which calls use one, how they use it, and the error if it does not connect to the provider."""
+"""Tests of HTTP proxies: which calls use a proxy, how they use it, and the error if the proxy does not connect to the
+provider.
+"""
 
 import asyncio
 import socket
@@ -32,7 +34,10 @@ async def test_a_call_over_http_goes_through_the_proxy(monkeypatch, names):
 
 
 def tunnels(port, *replies):
-    """Return a function for `serving`: a proxy that agrees to CONNECT, and then copies bytes to `port` and back."""
+    """Return the handler of a proxy that accepts CONNECT, and then copies bytes to `port` and back.
+
+    If `replies` is given, its first item is the proxy's answer to CONNECT.
+    """
     reply = replies[0] if replies else b"HTTP/1.1 200 Connection established\r\n\r\n"
 
     async def tunnel(reader, writer):

@@ -1,4 +1,4 @@
-"""Tests of the address of a request below a provider's base URL."""
+"""Tests of the URL of a request, which is made from a provider's base URL and a path."""
 
 import pytest
 

@@ -20,7 +20,9 @@ def certificate(tmp_path_factory):
 
 @pytest.fixture
 def trusted(certificate, monkeypatch):
-    """Let the client accept the test's certificate, as an operator does for an authority of their own."""
+    """Let the client trust the test's certificate by SSL_CERT_FILE, as operators do for their own certificate
+    authority.
+    """
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     tls_context.cache_clear()
     yield
@@ -46,9 +48,9 @@ async def test_an_unknown_certificate_is_refused(certificate):
 
 
 async def test_a_handshake_that_hangs_ends_at_the_deadline():
-    """Check that a TLS handshake that hangs ends at the deadline for connecting.
+    """Check that a TLS handshake that hangs is ended by the deadline for connecting.
 
-    The server does not speak TLS. It waits for the end of a request's head.
+    The server does not speak TLS, and waits for the end of a request's head.
     """
     async with serving(REPLY) as server, client() as upstream:
         with pytest.raises(NotReached, match="no connection in time"):
@@ -62,7 +64,7 @@ async def test_a_name_that_ends_with_a_dot_is_the_same_name(certificate, trusted
 
 
 def configured(folder, url, **options):
-    """Return the provider of a configuration in `folder`."""
+    """Return a provider from a configuration with these options. Its relative paths begin at `folder`."""
     text = json.dumps({"providers": {"p": {"baseurl": url, "models": ["m"], "apikey": "", **options}}})
     return loads(text, folder=folder).config.providers["p"]
 
@@ -70,7 +72,7 @@ def configured(folder, url, **options):
 async def test_a_provider_with_a_private_authority_is_reached_by_its_file(tmp_path):
     """Check that only the certificate authorities in a provider's `ca_file` are accepted.
 
-    If the file has changed, new connections are made, and only the new authorities are accepted.
+    After a change of the file, new connections are made, and only the new authorities are accepted.
     """
     first, second = (authority(tmp_path, name) for name in ("first", "second"))
     file = tmp_path / "ca.pem"
@@ -105,7 +107,7 @@ async def test_the_authorities_of_the_system_do_not_count_beside_a_file(certific
 
 
 class Reader(asyncio.Protocol):
-    """A protocol that stores the size of each read."""
+    """A protocol that records how many bytes each read returns."""
 
     def __init__(self, expected):
         self.expected = expected

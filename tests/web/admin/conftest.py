@@ -61,7 +61,9 @@ class Served(Gate):
         return await self.ask("GET", "/aperture/config", headers=headers)
 
     async def put(self, text, etag=None, **headers):
-        """Save a configuration. The entity tag is that of the present file by default; "" sends no tag."""
+        """Save a configuration with the entity tag `etag`. If `etag` is None, the present file's tag is sent. If `etag`
+        is "", no tag is sent.
+        """
         if etag is None:
             etag = (await self.config())[0].headers["etag"]
         headers = {**({"If-Match": etag} if etag else {}), **headers}

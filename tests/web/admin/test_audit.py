@@ -1,4 +1,6 @@
-"""Tests of the log of configuration changes: one line per change, with the author and the paths, but without values."""
+"""Tests of the log of configuration changes. There is one line for each change, with the author and the changed paths,
+but without values.
+"""
 
 from gateway.config.document import watch
 from tests.helpers.gateway import CAP

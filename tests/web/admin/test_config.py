@@ -161,7 +161,7 @@ async def test_a_mark_of_no_known_key_is_refused_at_its_place(served):
 
 
 async def test_a_key_cannot_be_read_by_moving_its_mark(served):
-    """Check that a secret's placeholder is refused in any field that other callers can see or that error messages
+    """Check that a secret's placeholder is refused in every field that other callers can see or that error messages
     quote.
     """
     _, answer = await served.config()

@@ -1,5 +1,5 @@
-"""Tests of attacks through the configuration's HTTP API: reading a key, keeping a lost role, and locking oneself
-out.
+"""Tests of attacks through the configuration's HTTP API: attempts to read a key or to act with a lost role. They also
+test that admins cannot lock themselves out.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from tests.helpers.gateway import HAIKU
 from tests.web.admin.conftest import CANARY, TEXT, from_file
 
 KEY = "corp-gateway-key-1"
-"""A key without the prefix of any well-known kind of key."""
+"""A key that cannot be recognised by its prefix, as keys of well-known providers can."""
 
 
 @pytest.fixture
@@ -107,10 +107,9 @@ async def test_who_loses_the_role_while_a_body_is_on_its_way_saves_nothing(serve
 
 
 async def test_who_loses_the_role_while_a_body_is_on_its_way_has_nothing_checked(served):
-    """Check that a configuration that a former admin sends is not checked, because the findings would reveal files and
-    variables of this machine.
+    """Check that a configuration is not checked if its sender loses the role admin while the request's body arrives.
 
-    The admin loses the role while the request's body arrives.
+    The findings would reveal files and variables of the gateway's machine.
     """
     held = await Slow.begin(served, TEXT, "POST /aperture/config:validate")
     await demote(served)
@@ -118,8 +117,9 @@ async def test_who_loses_the_role_while_a_body_is_on_its_way_has_nothing_checked
 
 
 async def test_losing_the_role_while_a_save_waits_saves_nothing(served, monkeypatch):
-    """Check that an admin who loses the role while a save waits for a lock saves nothing, although the text was checked
-    before.
+    """Check that nothing is saved if the sender loses the role admin while the save waits for a lock.
+
+    At this time, the sender's role and the text have already been checked once.
     """
     judged, may_go_on = asyncio.Event(), asyncio.Event()
     save = served.reloader.save
@@ -177,9 +177,10 @@ async def test_no_error_that_is_shown_holds_a_key_whoever_wrote_it(served):
 
 
 async def test_a_key_in_a_name_is_hidden_when_the_write_fails(config_file, monkeypatch):
-    """Check that a key that is used as the name of a provider is hidden in the error of a save.
+    """Check that the error of a failed save shows no key, even if the configuration has the key as the name of a
+    provider by mistake.
 
-    The save fails after its file was written.
+    The save fails after the configuration file was written.
     """
     secret, sync = config_file.with_name("key"), atomic_file._sync
     secret.write_text("sk-of-the-file")
@@ -205,10 +206,10 @@ async def test_a_key_in_a_name_is_hidden_when_the_write_fails(config_file, monke
 
 
 async def test_the_tag_says_whether_the_file_is_in_use_too(served):
-    """Check that a save is refused if the gateway's acceptance of the file has changed since the entity tag was read,
-    even if the file has not.
+    """Check that the configuration's entity tag changes if the gateway can no longer use the file, although the file's
+    text is the same.
 
-    Here the file names a key file, which is deleted in the meantime. The gateway then cannot use the configuration.
+    A save with the earlier tag is refused. Here, the file names a key file that is deleted.
     """
     secret = served.path.with_name("key")
     secret.write_text("sk-of-the-file")

@@ -1,4 +1,4 @@
-"""Tests of GET /api/explain and /api/whoami: callers may ask about themselves, administrators also about others."""
+"""Tests of GET /api/explain and /api/whoami. Callers may ask about themselves, and admins also about others."""
 
 import asyncio
 import time
@@ -76,8 +76,8 @@ async def test_while_an_admin_asks_about_thousands_of_grants_others_are_served(t
 
 
 async def longest_pause(asking):
-    """Return the longest CPU time in seconds for which a request blocks the event loop. `asking` is the coroutine of
-    the request.
+    """Return the longest CPU time in seconds for which a request blocks the event loop. `asking` is the coroutine that
+    makes the request.
     """
     task = asyncio.create_task(asking)
     longest, last = 0.0, time.thread_time()
@@ -148,8 +148,8 @@ async def test_capabilities_of_the_tailnet_policy_count_for_oneself(tmp_path):
 
 
 async def test_the_records_of_refused_calls_are_no_list_of_what_exists(tmp_path):
-    """Check that the record of a refused call has the model's name as the caller wrote it. The record must not tell
-    whether a model of this name exists.
+    """Check that the record of a refused call has the model's name as the caller wrote it, whether or not a model has
+    this name.
     """
     names = [f"bedrock/{NOVA}", "bedrock/nothing", "bedrock/", NOVA, "fast", f"bedrock/{HAIKU}"]
     aliases = {"model_aliases": {"models": {"fast": {"dst": [f"bedrock/{NOVA}"]}}}}

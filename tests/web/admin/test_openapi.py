@@ -15,8 +15,8 @@ from tests.helpers.examples import examples
 from tests.web.admin.conftest import TEXT, from_file
 
 TOOL = TOOLS_FOLDER / "schemathesis"
-"""Schemathesis in an environment of its own, because it would add a plugin to every run of pytest, and needs other
-versions.
+"""The folder with Schemathesis, which has an environment of its own. It would add a plugin to every run of pytest, and
+needs other versions of packages.
 """
 COMMAND = "from schemathesis.cli import schemathesis; schemathesis()"
 NOT_CHECKED = (

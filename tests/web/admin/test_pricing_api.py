@@ -1,4 +1,7 @@
-"""Tests of GET /aperture/pricing, and the prices in /v1/models: for granted models only, exact, and only if known."""
+"""Tests of GET /aperture/pricing and of the prices in /v1/models.
+
+Only the models that the caller may use are listed. Prices are exact, and unknown prices are left out.
+"""
 
 from decimal import Decimal
 

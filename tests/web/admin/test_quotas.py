@@ -71,7 +71,7 @@ async def test_users_see_the_buckets_that_they_are_charged_to_and_admins_all(tmp
 
 
 async def test_a_bucket_that_fills_beyond_all_dates_never_fills(tmp_path, bedrock_sim):
-    """Check that a bucket is shown as never full if it would become full only after the last possible date."""
+    """Check that `refills_at` is null for a bucket that would become full only after the last possible date."""
     slow = quota(10**9, rate="$0.000000001/month")
     async with limited(tmp_path, bedrock_sim, slow) as gw:
         for _ in range(5):

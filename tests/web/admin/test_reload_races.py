@@ -69,9 +69,9 @@ async def test_nothing_is_reloaded_while_a_save_is_under_way(served, monkeypatch
 
 
 async def test_a_key_that_is_rotated_while_a_save_fails_is_taken(config_file, monkeypatch):
-    """Check that a new key is used if its file changes while a failed save is undone.
+    """Check that the gateway uses the new key if a key file changes while a failed save is undone.
 
-    The file is empty during the save, and has the new key when the old configuration is restored.
+    The key file is empty during the save, so the save fails. It has the new key when the old configuration is restored.
     """
     key, sync = config_file.with_name("key"), atomic_file._sync
     key.write_text("first-key")

@@ -1,4 +1,4 @@
-"""Tests of reports: whose calls a reader sees, in every report, and the figures that are made from several queries."""
+"""Tests of the reports of the API: whose calls a reader sees in each report, and figures that need several queries."""
 
 from datetime import UTC, datetime
 
@@ -79,9 +79,7 @@ REPORTS = {
 
 @pytest.mark.parametrize("report", REPORTS)
 async def test_a_user_sees_nothing_of_others(adas, report):
-    """Check that a user's report is the report about their own login, and that it names nothing of another user's
-    calls.
-    """
+    """Check that a user's report is about the user's own calls only, and names nothing of other users' calls."""
     mine = await REPORTS[report](adas, wanted(range="30d", compare="1"))
     assert mine == await REPORTS[report](adas, wanted(range="30d", compare="1", user=ADA))
     for foreign in ("bob", "b1", "b2", "codex", "sb"):

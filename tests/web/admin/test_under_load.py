@@ -22,8 +22,9 @@ FAULTS = (
 
 
 class Watching(BedrockSim):
-    """A provider that records three values of each request: a number in the path, the key, and a header. Each of them
-    tells with which configuration the request was made.
+    """A provider that records with which configuration each request was made.
+
+    Three values of a request tell this: a number in the path, the key, and a header.
     """
 
     def __init__(self):
@@ -57,11 +58,11 @@ async def client(served, number, ended, answers):
 
 
 async def change(served, way, text, sound, tag):
-    """Save a text as the configuration, and wait until it is accepted or refused.
+    """Save a text as the configuration, and wait until the gateway has accepted or refused it.
 
     `way` is "api" (the API saves the text), "file" (the file is written) or "signal" (the file is written, and a reload
-    is requested). `sound` tells whether the text is valid. Return the file's entity tag, or None if the API did not
-    make the change.
+    is requested). `sound` says whether the text is valid. Return the entity tag for the next save through the API, or
+    None if the way is not "api".
     """
     if way == "api":
         response, body = await served.put(text, tag)

@@ -1,4 +1,6 @@
-"""Tests of GET /api/usage and GET /api/calls/{id}: who sees which calls, the errors for wrong queries, JSON and CSV."""
+"""Tests of GET /api/usage and GET /api/calls/{id}: whose calls a caller sees, the errors for wrong queries, and the
+formats JSON and CSV.
+"""
 
 import csv
 import io

@@ -1,4 +1,6 @@
-"""A gateway for tests of pages and lists: real store, catalog, grants and prices. A header names the caller."""
+"""A gateway for tests of pages and lists, with a real store, catalog, grants and prices. A request header says who the
+caller is.
+"""
 
 from __future__ import annotations
 

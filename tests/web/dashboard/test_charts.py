@@ -1,4 +1,4 @@
-"""Tests of the geometry of charts, and of short numbers."""
+"""Tests of charts: the geometry of the columns and axes, and the short forms of numbers and names."""
 
 import pytest
 

@@ -1,4 +1,6 @@
-"""Tests of the page Configuration in a browser: findings while typing, the keyboard alone, axe, and the layout."""
+"""Tests of the page Configuration in a browser: findings while typing, use with the keyboard alone, the accessibility
+rules of axe, and the layout.
+"""
 
 import json
 import re

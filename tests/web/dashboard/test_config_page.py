@@ -1,4 +1,6 @@
-"""Tests of the page Configuration: what it shows, checks and saves, conflicts, earlier versions, and who may use it."""
+"""Tests of the page Configuration: what it shows, what it checks and saves, conflicting saves, earlier versions, and
+who may use it.
+"""
 
 import asyncio
 import io
@@ -36,7 +38,9 @@ class Page:
         return html
 
     async def send(self, html, step, text=None, **fields):
-        """Send the form of a page with a text in the editor, by default the text that is there."""
+        """Send the form of a page with the text `text` in the editor. If `text` is None, the editor's present text is
+        sent.
+        """
         form = {name: unescape(value) for name, value in re.findall(r'name="(etag|reviewed)" value="(.*?)"', html)}
         text = editor_text(html) if text is None else text
         # a browser sends a form with these line ends
@@ -57,7 +61,7 @@ def editor_text(html):
 
 
 def seen(html):
-    """Return the text of a page without tags and without the text in the editor."""
+    """Return the text of a page without its HTML tags, and without the text in the editor."""
     html = re.sub(r"<textarea.*?</textarea>", "", html, flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
 

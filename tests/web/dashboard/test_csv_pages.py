@@ -20,7 +20,7 @@ FORMULA = "=cmd|' /C calc'!A0"
 
 @pytest.fixture
 def table(client):
-    """Return a function that gets a page as a CSV file. It returns the file's name, and the rows as dicts."""
+    """Return a function that gets a page as a CSV file, and returns the file's name and its rows as dicts."""
 
     async def table(path, login=ADMIN):
         async with client.get(
@@ -111,9 +111,8 @@ async def test_a_cancelled_call_does_not_look_like_a_failed_one(store, get):
 
 @pytest.mark.usefixtures("calls")
 async def test_a_file_of_sessions_has_all_steps(table, monkeypatch):
-    """Check that the CSV file of the page Sessions is complete, even if the sessions are read one at a time.
-
-    Also check that it has at most `MOST` sessions.
+    """Check that the CSV file of the page Sessions has all sessions, even if they are read one at a time, but at most
+    `MOST` of them.
     """
     _, whole = await table("/ui/sessions")
     assert len(whole) > 1

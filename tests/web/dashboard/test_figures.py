@@ -1,6 +1,6 @@
 """Tests of the pages with figures: whose calls a reader sees, sums with unknown costs, and CSV files.
 
-They also test that a filter is kept when the reader goes to another page.
+A filter must be kept when the reader goes to another page.
 """
 
 import re
@@ -58,7 +58,7 @@ async def test_the_overview_shows_a_sum_with_unknown_costs_as_a_lower_bound(text
 async def test_times_outside_the_histogram_are_shown_as_limits(store, text, earlier, now, shown, change):
     """Check that a very short time is shown as `≤ 50 ms`, and a very long one as `≥ 500.0 s`.
 
-    If the earlier time has the same limit, no change is shown.
+    If the time of the preceding range is also beyond this limit, no change is shown.
     """
     at = time()
     store.put(record(id="a", at=at - 60, first_event_ms=now, stream=True))

@@ -1,4 +1,6 @@
-"""Tests of the filter by a recorded header in the lists of the API: what it finds, and who may use it."""
+"""Tests of the API's lists of calls and sessions with a filter by a recorded request header: what is found, and who may
+use the filter.
+"""
 
 from urllib.parse import quote
 

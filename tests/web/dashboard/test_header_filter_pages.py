@@ -164,7 +164,7 @@ async def test_any_value_is_text_on_every_page(store, page, value):
 
 @pytest.fixture
 async def many(store, monkeypatch):
-    """Store calls in which a header has 10,000 values. One value has more calls than may be read for a report."""
+    """Store calls in which the header x-team has 10,000 values. The value t09999 has more calls than a report may read."""
     monkeypatch.setattr(few_calls, "MAX_CALLS", 3)
     for number in range(10_000):
         store.put(made(f"c{number}", {"x-team": f"t{number:05}"}, at=NOON + number % 3600))

@@ -1,6 +1,6 @@
 """Tests that no page is wider than the screen, and that no text is cut off, overflows its box or is too small to read.
 
-A browser renders every page with long names and many rows, and also empty, for a phone and a desktop screen.
+A browser renders every page for several screens: with long names and many rows, and without any rows.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ PHONE, TABLET, DESK = 360, 768, 1440
 FAULTS = (Path(__file__).parent / "layout.js").read_text()
 
 UNSTYLED = {"wrong host"}
-"""Pages without a style sheet. Under a foreign host name, the gateway refuses all paths, and so also that of the style
+"""Pages without a style sheet. Under a foreign host name, the gateway refuses every path, including that of the style
 sheet.
 """
 LOGIN = f"{'grace.brewster.murray.hopper.' * 4}@a-long-name-of-a-company.example.com"
@@ -52,7 +52,7 @@ CROWDED = Config(
 
 
 def crowd(store):
-    """Add sessions and calls with names and numbers of maximum length."""
+    """Store sessions and calls whose names and numbers have the maximum length."""
     large = Usage(input=HUGE, output=HUGE, cache_read=HUGE, cache_write_5m=HUGE, cache_write_1h=HUGE, reasoning=HUGE)
     long = {
         "session_id": SESSION, "identity": LOGIN, "provider": LONG.id, "model": MODEL, "agent": UNBROKEN,
@@ -160,7 +160,7 @@ async def faults(tab, width):
 async def test_every_page_fits_the_screen_and_no_text_is_cut(tab, every_page):
     """Check that each page fits the width of three screens, in both colour schemes, and that no text is cut off.
 
-    A page is opened only once, because its scripts do not use the width of the screen.
+    Each page is loaded only once for all widths, because its scripts do not use the width.
     """
     wrong, grounds = {}, set()
     for name, (url, login) in every_page.items():

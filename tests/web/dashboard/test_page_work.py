@@ -38,7 +38,9 @@ PAGES = (
 
 
 def calls(copies):
-    """Return calls of a year. For each row of sums (a series in a quarter of an hour), there are `copies` calls."""
+    """Return `copies` calls in each of 900 random quarter hours of a year. Calls in the same quarter hour share one row
+    of stored sums.
+    """
     chance, now = Random(5), time.time() - 3600
     times = sorted(now - chance.random() * 360 * DAY / 1000 for _ in range(900))
     return [
@@ -102,8 +104,8 @@ async def client_of(tmp_path, aiohttp_client):
 
 
 async def steps_of(client, work, path):
-    """Return the number of SQLite's instructions for one page or API reply, in units of `STEP`. An earlier request for
-    the same path has filled the caches.
+    """Return the number of SQLite's instructions for one request, in units of `STEP`. The same request is made once
+    before, to fill the caches.
     """
     for _ in range(2):
         work.steps = work.statements = 0
@@ -121,7 +123,7 @@ async def test_five_times_as_many_calls_need_no_more_work(client_of, work):
 
 
 def last_failures(people):
-    """Return a failed call of each of some people, at different times of 80 days."""
+    """Return one failed call for each of `people` callers. The calls are spread evenly over the last 80 days."""
     now, gap = time.time(), 80 * DAY / 1000 / people
     return [
         Entry(
@@ -136,8 +138,8 @@ def last_failures(people):
 
 @pytest.mark.parametrize("path", ["/ui/people", "/ui/cache"])
 async def test_last_calls_of_many_people_need_no_more_statements(client_of, work, path):
-    """Check that the number of SQL statements hardly grows with the number of people, even if each person's last call
-    is on another day.
+    """Check that a page about 80 people needs at most three more SQL statements than one about 20 people, even if each
+    person's last call is at another time.
     """
     counts = []
     for people in (20, 80):

@@ -18,7 +18,7 @@ from tests.web.dashboard.application import ADMIN, CONFIG, KEY, NOBODY, POOR, US
 
 BOB = "bob@example.com"
 ON_DAY = "from=2026-11-23&to=2026-11-23"
-"""Query parameters that select the day of `NOON`. By default, a page shows the days before today."""
+"""Query parameters that select the day of `NOON`. Without them, a page shows the days before today."""
 HOSTILE_IDS = ("a/b", "/", "..", "a?b=c&d", "a#b", "100%", "a%2Fb", "a b+c", "<i>\"'&", "é\u202e", "s:1")
 NASTY = "<img src=x onerror=alert(1)>\"'&"
 
@@ -145,9 +145,10 @@ async def test_the_page_of_a_session_lists_its_calls(store, page):
 
 
 def names_of(path):
-    """Return (path, name) for each query parameter in an address, and (path, "") for the page alone.
+    """Return a set of pairs for an address: (path, "") and, for each query parameter, (path, the parameter's name).
 
-    A test opens only one address with each pair, because there are too many combinations of parameters.
+    A test that follows links opens an address only if it has a new pair, because there are too many combinations of
+    parameters.
     """
     parts = urlsplit(path)
     return {(parts.path, name) for name in ("", *dict(parse_qsl(parts.query)))}

@@ -1,4 +1,4 @@
-"""Tests of GET /api/reports/...: the figures of the pages as JSON, whose calls each caller may see, and wrong
+"""Tests of GET /api/reports/...: the pages' figures as JSON, whose calls a caller may see, and the errors for wrong
 queries.
 """
 

@@ -117,7 +117,7 @@ async def test_a_chart_is_read_and_followed_by_keyboard(pages):
 
 
 async def places(tab):
-    """Return the middle of each column of the chart, in CSS pixels."""
+    """Return the coordinates of the middle of each column in the chart, in CSS pixels."""
     return await tab.evaluate(
         "[...document.querySelectorAll('.slot .hit')].map(hit => hit.getBoundingClientRect())"
         ".map(box => [box.x + box.width / 2, box.y + box.height / 2])"
@@ -125,7 +125,7 @@ async def places(tab):
 
 
 async def drag(tab, begin, end):
-    """Drag the mouse from a place to another one."""
+    """Drag the mouse from the point `begin` to the point `end`."""
     await tab.mouse("mouseMoved", *begin)
     await tab.mouse("mousePressed", *begin)
     for step in (0.5, 1):

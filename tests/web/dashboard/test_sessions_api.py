@@ -1,4 +1,6 @@
-"""Tests of GET /api/sessions and the other lists of sessions and calls: who sees which rows, and their form."""
+"""Tests of GET /api/sessions and the other lists of sessions and calls: which rows a caller sees, and the fields of a
+row.
+"""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests that every page and list shows the same with a store in PostgreSQL as with one in SQLite."""
+"""Tests that every page and list looks the same with a PostgreSQL store and an SQLite store."""
 
 import re
 from random import Random
@@ -38,12 +38,14 @@ PAGES = (
     "/ui/find",
 )
 CHANGING = re.compile(r'(?<=[0-9]{13})\.[0-9]+\b|nonce="[^"]+"|(?<=127\.0\.0\.1):[0-9]+')
-"""Pattern of values that may differ: the number of a row in a cursor, the nonces of scripts, and the tests' ports."""
+"""Pattern of the parts in which a page with one store may differ from the same page with the other: the number of a row
+in a cursor, the nonces of scripts, and the ports.
+"""
 FILTERS = ("", "range=30d", "range=7d&model=other", f"range=30d&user={USER}", "range=30d&outcome=failed&status=5xx")
 
 
 def calls():
-    """Return calls of the last twenty days, by two people and a program, some of which failed."""
+    """Yield 400 calls of the last twenty days. Some of them failed."""
     chance = Random(3)
     now = time()
     for number in range(400):

@@ -1,4 +1,6 @@
-"""Tests of numbers and times in the form that people read, and the plain values from which pages are made."""
+"""Tests of how pages write numbers and times for people, and of the values from which pages are made, such as those of
+a provider's card.
+"""
 
 import shlex
 from zoneinfo import ZoneInfo

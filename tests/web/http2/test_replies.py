@@ -10,7 +10,9 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
 
 
 def parsed(data, method=b"GET", size=None):
-    """Return the heads, the body, and whether the reply is complete. The data comes in pieces of `size` bytes."""
+    """Parse an HTTP/1.1 reply that arrives in pieces of `size` bytes. Return the heads, the body, and whether the reply
+    is complete.
+    """
     parser, heads, body = ReplyParser(method), [], b""
     for start in range(0, len(data), size or len(data)):
         for part in parser.feed(data[start : start + (size or len(data))]):

@@ -1,4 +1,4 @@
-"""Tests of converting the head of an HTTP/2 request to a head of HTTP/1.1."""
+"""Tests of converting the headers of an HTTP/2 request to the head of an HTTP/1.1 request."""
 
 import pytest
 

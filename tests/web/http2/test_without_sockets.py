@@ -10,15 +10,15 @@ from tests.helpers.fake_transport import PEER, hello, opening, settled  # noqa: 
 from tests.helpers.http2 import H2, ErrorCodes, H2Configuration, SettingCodes, events
 
 IDLE_SECONDS, UNREAD_SECONDS, CLOSE_SECONDS = 75, 120, 5
-"""The deadlines of a gateway without settings of its own."""
+"""A gateway's default deadlines in seconds."""
 STREAM_WINDOW, CONNECTION_WINDOW = 256 * 1024, 1024 * 1024
 AIOHTTP_BUFFER = 512 * 1024
-"""Number of bytes of a body that aiohttp buffers before it pauses reading. The number is the same for HTTP/1.1."""
+"""Number of bytes of a body that aiohttp buffers before it pauses reading, with HTTP/2 as with HTTP/1.1."""
 HEAD = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "127.0.0.1")]
 
 
 class Client:
-    """A client of a connection whose transport is a fake."""
+    """An HTTP/2 client, whose connection has a fake transport."""
 
     def __init__(self, one, window=None):
         self.one = one
@@ -67,8 +67,8 @@ async def test_an_idle_connection_says_goodbye_and_is_closed(opened):
 
 
 async def test_the_first_bytes_of_a_connection_may_come_with_it(opened):
-    """Check that a request is served if its bytes arrive before the event loop has run again after the connection was
-    made.
+    """Check that a request is served if its bytes arrive together with the new connection, before the event loop runs
+    again.
 
     This happens after a TLS handshake.
     """

@@ -1,4 +1,4 @@
-"""Tests of the filter in the address of a page."""
+"""Tests of the filter in a page's address."""
 
 import re
 from urllib.parse import parse_qsl

@@ -1,4 +1,6 @@
-"""Tests of ranges of time and their buckets in the reader's zone, also across changes of the clocks."""
+"""Tests of a report's range of time, and of the buckets into which it is divided, in the reader's time zone. Clock
+changes are included.
+"""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -25,10 +27,9 @@ def at(text, zone):
 @settings(max_examples=200)
 @given(NOW, st.sampled_from(ZONES), st.sampled_from([preset for preset in PRESETS if preset != "custom"]))
 def test_buckets_cover_a_range_without_gaps(now, zone, preset):
-    """Check that the buckets of a range of time cover it without gaps, and that they begin at quarter hours.
+    """Check that the buckets of a report's range of time cover the range without gaps, and begin at quarter hours.
 
-    A report compares the range with the range before it. Check the same for that range, and that the two do not
-    overlap.
+    The same must hold for the preceding range, with which the report compares. The two ranges must not overlap.
     """
     wanted = preset_range(preset, ZoneInfo(zone), now)
     for span, buckets in ((wanted.span, wanted.buckets()), (wanted.before, wanted.buckets_before())):

@@ -28,10 +28,9 @@ _MEMBERS: Final = ("tools", "system", "messages")
 """Fields that make up the prompt, in the order in which the API reads them."""
 _NAME: Final = "cache_control"
 _POSSIBLE: Final = re.compile(rb'(?<!\\)"cache_control"|\\u00[4-7]')
-"""Pattern for a body that may have the key `"cache_control"`.
+"""Pattern for a quick search before decoding. Every JSON text with the key `"cache_control"` has a match.
 
-The key may be written with escaped letters, so any escaped ASCII letter matches too. A text with the quoted key does
-not match, because quotes inside a JSON string have a backslash before them.
+Escaped ASCII letters match too, because the key itself may be written with escapes.
 """
 _OWN: Final = re.compile(rb',"cache_control":\{"type":"ephemeral"(?:,"ttl":"1h")?\}\}$')
 _MARKED_TYPES: Final = frozenset({"text", "image", "document", "tool_result", "search_result"})
@@ -42,7 +41,7 @@ _Change = Callable[[bytes], bytes | None]
 def mark_cache(request: ClientRequest, target: Target, lifetime: str) -> ClientRequest | None:
     """Return the request with the gateway's cache breakpoints, or None if the gateway sets none.
 
-    `lifetime` is the lifetime of the cache entries, if the model supports it.
+    `lifetime` is the lifetime of the cache entries. It is ignored if the model has only one lifetime.
     """
     if OPAQUE in (request.dialect, target.dialect) or not auto_cache.is_possible(request, target.caps):
         return None
@@ -81,16 +80,17 @@ def _with(top: Members, changes: dict[str, bytes | None]) -> Members:
 class _Marks:
     """Adds cache breakpoints to the fields of a body.
 
-    `mark` is the text `,"cache_control":{...}}`. It replaces the closing brace at the end of a block's JSON text.
+    `mark` is the JSON text of a breakpoint, beginning with a comma and ending with the closing brace of the block. It
+    replaces the closing brace of a block.
     """
 
     def __init__(self, mark: bytes) -> None:
         self._mark = mark
 
     def in_tools(self, raw: bytes) -> bytes | None:
-        """Return `tools` with a breakpoint on the last tool that can have one, or None if no tool can have one.
+        """Return `tools` with a breakpoint on the last tool, or None if no tool can have a breakpoint.
 
-        A tool with `defer_loading` cannot have a breakpoint.
+        A tool with `defer_loading` cannot have one and is skipped.
         """
         tools = RawList(raw)
         for index in reversed(range(len(tools.items))):
@@ -104,9 +104,9 @@ class _Marks:
         return self._content(raw, lambda block: _type(block) == "text")
 
     def in_messages(self, raw: bytes) -> bytes | None:
-        """Return `messages` with a breakpoint in up to two user messages, or None if no message can have one.
+        """Return `messages` with one breakpoint in each of up to two user messages, which `auto_cache.Turns` chooses.
 
-        `auto_cache.Turns` chooses the messages.
+        Return None if no message can have a breakpoint.
         """
         return marked_turns(raw, lambda content: self._content(content, lambda block: _type(block) in _MARKED_TYPES))
 
@@ -129,7 +129,7 @@ def _type(block: Members) -> str:
 
 
 def _is_blank(value: bytes) -> bool:
-    """Return whether a JSON string is only white space. The API refuses a breakpoint on such a text."""
+    """Return whether a JSON string is only white space. The API refuses a breakpoint on blank text."""
     return len(value) <= MAX_SMALL and not text(lenient_json.loads(value)).strip()
 
 

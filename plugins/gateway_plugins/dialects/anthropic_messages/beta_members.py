@@ -40,13 +40,13 @@ class Feature(msgspec.Struct, frozen=True):
 
     beta: str
     also: tuple[str, ...] = ()
-    """Other betas that make the provider accept the same fields. One beta of `beta` and `also` is enough."""
+    """Other betas that make the provider accept the same fields. Any one of them can replace `beta`."""
     top: tuple[str, ...] = ()
     """Top-level fields of the request that need the beta."""
     thinking: tuple[str, ...] = ()
     """Fields of `thinking` that need the beta."""
     value: str = ""
-    """The value of a field in `Feature.thinking` that needs the beta. "" means that every value needs the beta."""
+    """Value that a field in `Feature.thinking` must have to need the beta. "" stands for any value."""
     tool: tuple[str, ...] = ()
     """Fields of a tool's definition that need the beta."""
     tool_types: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Feature(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Words by which a provider's error message may name the fields of the feature."""
+        """Names of the fields that need the beta, as a provider's error message may contain them."""
         members = (*self.top, *self.thinking, *self.tool, *self.message, *self.cache)
         return (*members, "context_management") if self.edits else members
 
@@ -83,14 +83,14 @@ def features() -> tuple[Feature, ...]:
 
 
 def complete(edited: EditedMembers, betas: list[str], target: Target, without: Collection[str], drop: Drop) -> None:
-    """Add and remove betas in `betas`, so that they fit the fields of the request.
+    """Make the betas and the fields of an InvokeModel request fit each other.
 
-    `betas` are the betas to send to Bedrock's InvokeModel.
+    `betas`, the list of betas to send, is changed. `without` are betas that Bedrock has refused before.
 
-    - If the request has fields of a beta that is missing in `betas`, the beta is added. If InvokeModel does not accept
-      the beta, these fields are removed instead.
-    - The provider refuses some betas in a request without their fields (`Feature.only_with_member`). Such a beta is
-      removed.
+    - If the request has a field whose beta is not in `betas`, the beta is added. If InvokeModel does not accept the
+      beta, the field is removed instead.
+    - If the request has no field of a beta, and InvokeModel refuses this beta without its fields, the beta is removed
+      (`Feature.only_with_member`).
     """
     missing = []
     for feature in features():
@@ -109,7 +109,7 @@ def complete(edited: EditedMembers, betas: list[str], target: Target, without: C
 def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str], drop: Drop, at: str = "") -> None:
     """Remove the fields that need one of `betas`, and report each as dropped.
 
-    `sent` are the betas that will be sent. A field stays if one of `sent` makes the provider accept it. `at` is the
+    A field stays if a beta in `sent`, the betas that will be sent, makes the provider accept the field. `at` is the
     JSON pointer of the object that has the fields.
     """
     for feature in features():
@@ -125,12 +125,10 @@ def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str],
 def native_changes(
     top: Members, options: Settings, without: Collection[str], drop: Drop, at: str = ""
 ) -> dict[str, bytes | None]:
-    """Return the changes that remove unwanted betas from a body. The fields of these betas are removed too.
+    """Return the changes that remove unwanted betas from a body, and the fields that need such betas.
 
-    A beta is unwanted if the configuration drops it or the provider has refused it (`without`). The body names its
-    betas in `anthropic_beta`.
-
-    `at` is the JSON pointer of the object whose fields are in `top`.
+    A beta is unwanted if the configuration drops it, or if the provider has refused it (`without`). `at` is the JSON
+    pointer of the object whose fields are in `top`.
     """
     if not messages_betas.drops_any(options, without):
         return {}
@@ -150,11 +148,10 @@ _Place = tuple[str, Callable[[], None]]
 
 @cache
 def _marks(feature: Feature) -> dict[str, list[bytes]]:
-    """Return the byte strings for a quick search, which shows whether a field of the body must be decoded.
+    """Return byte strings for a quick search: a field of the body that contains none of them need not be decoded.
 
-    The result has the keys `tools`, `messages` and `cache`. The strings for `tools` and `messages` are searched in the
-    field of the same name. The strings for `cache` are searched in every field that may have cache breakpoints. If a
-    field contains none of its strings, nothing in the field needs the beta.
+    The strings under the keys `tools` and `messages` are for the field of the same name. The strings under `cache` are
+    for every field that may have cache breakpoints.
     """
     return {
         "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],
@@ -182,7 +179,7 @@ def _members(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
 def _in_breakpoints(edited: EditedMembers, feature: Feature, marks: Sequence[bytes]) -> Iterator[_Place]:
     """Yield the fields inside cache breakpoints (`cache_control`) that need the beta `feature`.
 
-    A top-level field of the body is decoded only if its JSON contains one of the byte strings `marks`.
+    `marks` are byte strings for a quick search. A top-level field of the body that contains none is not decoded.
     """
     for member in ("system", "messages", "tools"):
         if any(mark in edited.raw(member) for mark in marks):
@@ -241,10 +238,9 @@ def _in_content(edited: EditedMembers, content: Any, at: str, feature: Feature) 
 
 
 def _is_search(block: Block, feature: Feature) -> bool:
-    """Return whether `feature` is the beta of tool searches, and the block is a call of a tool search.
+    """Return whether `feature` is the beta for tool search and `block` is a call of the tool-search tool.
 
-    The beta of tool searches is recognized by the type `tool_reference` among its blocks. Blocks of this type are in
-    the result of a tool search.
+    The beta for tool search is the one whose `blocks` have `tool_reference`, the type of a search result.
     """
     name = text(block.get("name"))
     return _REFERENCE in feature.blocks and block.get("type") == "server_tool_use" and name.startswith(_SEARCH)

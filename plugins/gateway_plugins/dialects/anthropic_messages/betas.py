@@ -38,9 +38,9 @@ _Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class BetaOptions(Settings):
-    """Betas (optional features of Anthropic's API) to send always or never.
+    """Rules for the betas (optional features of Anthropic's API) that clients name: which are sent, which are left out.
 
-    These options take precedence over the gateway's own list of betas.
+    These rules take precedence over the gateway's own list of betas.
     """
 
     allow_betas: _Names = Field(
@@ -61,12 +61,12 @@ class _Envelope(msgspec.Struct, frozen=True):
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """The betas of a request, after the provider's rules are applied."""
+    """The betas of a request, divided into those to send and those to leave out."""
 
     sent: list[str]
     """Betas to send, under the names that the provider's API has for them."""
     removed: list[str]
-    """Betas that are left out."""
+    """Betas to leave out."""
 
 
 @cache
@@ -102,9 +102,9 @@ def is_listed(name: str, envelope: str) -> bool:
 
 
 def able(target: Target, without: Collection[str]) -> Target:
-    """Return the target without `Caps.effort_beta`, if the provider has refused this beta (`without`).
+    """Return the target, with `Caps.effort_beta` set to "" if the provider has refused this beta.
 
-    Otherwise return the target unchanged.
+    `without` are the betas that the provider has refused.
     """
     caps = target.caps
     return replace(target, caps=replace(caps, effort_beta="")) if caps.effort_beta in without else target
@@ -134,10 +134,13 @@ def request_betas(request: ClientRequest) -> list[str]:
 def select_betas(
     names: Iterable[str], envelope: str, options: Settings, drop: Drop, *, without: Collection[str] = ()
 ) -> list[str]:
-    """Return the betas that the envelope (the provider's API) accepts, under the names that the envelope has for them.
+    """Return the betas that the provider's API accepts, under the names that this API has for them.
 
-    All other betas are reported as dropped. `envelope` is a key of `envelopes` in `betas.json`. If `options` are
-    `BetaOptions`, these options override the file. `without` are betas that the provider has already refused.
+    All other betas are reported as dropped.
+
+    - `envelope` is the name of the API in `betas.json`.
+    - `options` override `betas.json` if they are `BetaOptions`.
+    - `without` are betas that the provider has already refused.
     """
     return selection(names, envelope, options, drop, without=without).sent
 
@@ -145,7 +148,7 @@ def select_betas(
 def selection(
     names: Iterable[str], envelope: str, options: Settings, drop: Drop, *, without: Collection[str] = ()
 ) -> Selection:
-    """Return the betas to send and the betas that are left out. The parameters are those of `select_betas`."""
+    """Return the betas to send, as `select_betas` does, and the betas to leave out."""
     rules, own = _envelope(envelope), _corrections(options)
     sent: dict[str, None] = {}
     removed: dict[str, None] = {}
@@ -187,7 +190,7 @@ def drops_any(options: Settings, without: Collection[str] = ()) -> bool:
 
 
 def _corrections(options: Settings) -> BetaOptions:
-    """Return the target's options if they are `BetaOptions`, and otherwise `BetaOptions` without any entry."""
+    """Return `options` if they are `BetaOptions`, and otherwise empty `BetaOptions`."""
     return options if isinstance(options, BetaOptions) else _NO_CORRECTIONS
 
 

@@ -18,9 +18,8 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 def of_tools(holder: Any) -> Iterator[BilledPart]:
     """Yield a `Search` for each web tool in the field `tools` of the object `holder`.
 
-    `Search.most` is the maximum number of uses that the client sets for the tool. If the client sets no maximum, it is
-    an assumed number. If there is any tool, also yield `TOOL_INSTRUCTIONS`, the text about tools that the provider adds
-    to the prompt.
+    `Search.most` is the tool's `max_uses`, or `SEARCHES` if the client sets no maximum. If `tools` has tools of any
+    kind, also yield `TOOL_INSTRUCTIONS`, the text about tools that the provider adds to the prompt.
     """
     tools = billing.tools_of(holder)
     for tool in tools:

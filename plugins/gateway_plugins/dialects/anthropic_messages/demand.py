@@ -4,7 +4,7 @@ The translation passes each message of the client as a `Turn`, with Messages blo
 makes the value of `messages` from the turns. The rules are the same for all clients' dialects. They depend on the
 model only through its capabilities (`Caps`).
 
-Sources: Anthropic's API reference, and issues of other gateways, named at the rules.
+Sources: Anthropic's API reference, and the issues of other gateways that the docstrings name.
 """
 
 from __future__ import annotations
@@ -72,10 +72,9 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def is_unsigned_loop(messages: Sequence[Block]) -> bool:
-    """Return whether the last message has tool results for calls that the model made without thinking.
+    """Return whether the last message has tool results, and the assistant message before it begins without thinking.
 
-    The model made the calls without thinking if the assistant message with the calls does not begin with a thinking
-    block. System messages are ignored.
+    System messages are ignored.
     """
     turns = [message for message in messages if message["role"] != "system"]
     if turns[-1]["role"] != "user" or turns[-1]["content"][0]["type"] != "tool_result":
@@ -84,10 +83,10 @@ def is_unsigned_loop(messages: Sequence[Block]) -> bool:
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Group consecutive turns of the same side. One side is the assistant. The other side is the user together with the
-    system.
+    """Group consecutive turns: those of the assistant, and those of the user or the system.
 
-    Blank blocks, and thinking at the end of an assistant's group, are removed. Turns without blocks are left out.
+    Return (side, turns) for each group. Blank blocks, thinking at the end of an assistant's group, and turns without
+    blocks are removed.
     """
     filled = []
     for turn in turns:
@@ -107,9 +106,9 @@ def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
 
 
 def _without_last_thinking(run: list[Turn], drop: Drop) -> int:
-    """Remove thinking from the end of `run`, a group of assistant turns, because the API refuses it there.
+    """Remove thinking from the end of `run`, a group of assistant turns, because the API refuses thinking there.
 
-    A turn that has only thinking is removed from `run`. Returns the number of turns that remain.
+    A turn that has only thinking is removed from `run`. Return the number of turns that remain.
     """
     while run and run[-1].blocks[-1]["type"] in THINKING:
         drop(pointer(run[-1].blocks.pop(), run[-1].path))
@@ -230,7 +229,7 @@ class CacheBreakpoints:
 def thinking_blocks(thinking: Reasoning, caps: Caps, maker: Maker, drop: Drop) -> list[Block]:
     """Return the blocks for the thinking of an earlier turn.
 
-    - The gateway's tag with the model family is removed from each signature.
+    - The tag that the gateway put before the signature, with the name of the model family, is removed.
     - If the model wrote its thinking as text, such as between `<think>` tags, the thinking becomes text again.
     - Thinking is reported as dropped if another model family wrote it, or if the model does not accept it.
     - Unsigned thinking is also reported as dropped if the model signs its thinking.

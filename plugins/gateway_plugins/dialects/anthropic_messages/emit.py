@@ -60,9 +60,7 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 def prompt_estimate(request: ClientRequest) -> int:
-    """Return an estimate of the input tokens of the system prompt, messages and tools, or 0 if no stream is
-    requested.
-    """
+    """Return an estimate of the prompt's input tokens for a stream, and 0 for a request without a stream."""
     if not request.stream:
         return 0
     members = (b'"%b":%b' % (name.encode(), request.top[name]) for name in _PROMPT if name in request.top)
@@ -73,7 +71,10 @@ def prompt_estimate(request: ClientRequest) -> int:
 
 
 def usage_dict(usage: Usage, tier: str = "") -> dict[str, Any]:
-    """Return usage in Anthropic's form. Its `input_tokens` exclude the tokens read from the cache or written to it."""
+    """Return usage in Anthropic's form. Its `input_tokens` exclude the tokens read from the cache or written to it.
+
+    `tier` is the service tier that the provider reports, or "".
+    """
     counts: dict[str, Any] = {
         "input_tokens": usage.input,
         "cache_creation_input_tokens": usage.cache_write_5m + usage.cache_write_1h,
@@ -92,7 +93,6 @@ def usage_dict(usage: Usage, tier: str = "") -> dict[str, Any]:
 
 
 def citation_of(citation: Citation) -> Block:
-    """Return the citation in Anthropic's form."""
     quoted = {"cited_text": citation.cited}
     title = citation.title or None
     if citation.kind == "web":
@@ -131,9 +131,9 @@ def _tool_use(tool_id: str, name: str) -> Block:
 class Stream:
     """Writes the events of one streamed reply (`reply_events.StreamWriter`).
 
-    `message_start` has an estimate of the input tokens, because most providers report counts only at the end. Claude
-    Code shows this first count as the size of its context (CLIProxyAPI#1700). The counts in `message_delta` replace the
-    estimate.
+    `message_start` has `estimate` as the number of input tokens, because most providers report counts only at the end.
+    Claude Code shows this first number as the size of its context (CLIProxyAPI#1700). The counts in `message_delta`
+    replace the estimate.
     """
 
     def __init__(self, model: str, estimate: int = 0) -> None:

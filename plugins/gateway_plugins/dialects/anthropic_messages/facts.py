@@ -1,7 +1,7 @@
-"""Reads the facts of a reply in Anthropic's dialect: billed parts, stop reason, models and called tools.
+"""Reads the billed parts, stop reason, models and called tools of a reply in Anthropic's dialect.
 
-Tokens are counted by `usage.Reports`, here and in `walk.py`. So the client gets the same counts that the gateway
-records. A field of a wrong type is ignored.
+The token counts come from `usage.Reports`. The translation of replies (`walk.py`) uses this class too, so the client
+gets the counts that the gateway records. A field of a wrong type is ignored.
 """
 
 from __future__ import annotations
@@ -73,7 +73,6 @@ class Meter:
             self._block(block)
 
     def facts(self) -> Facts:
-        """Return what has been read from the reply so far."""
         parts, exact = self._reports.parts(self._marks, self._model)
         if self._code_runs:
             parts[0] = msgspec.structs.replace(parts[0], extra={**parts[0].extra, CODE_EXECUTION: self._code_runs})

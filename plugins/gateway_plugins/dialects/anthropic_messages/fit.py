@@ -1,12 +1,11 @@
-"""Changes the parameters of a Messages request so that the model accepts them.
+"""Changes the parameters of a Messages request that is not translated, so that the model accepts them.
 
-- Only requests that are not translated are changed. The client and the provider of such a request both use the Messages
-  API or InvokeModel.
-- Translated requests stay unchanged, because their translation has already followed the same rules.
+The client and the provider of such a request both use the Messages API or InvokeModel.
+
 - `shared/settings.py` and `shared/thinking.py` make the decisions. This module reads the client's fields and writes the
   result. Only fields with a changed value are rewritten.
 - If the model's family is not known, only sampling parameters are changed.
-- Values that are not known here, such as a new type of thinking, are left to the provider.
+- Values that are not known here, such as a new type of thinking, are passed on unchanged.
 """
 
 from __future__ import annotations
@@ -35,16 +34,17 @@ from gateway_plugins.shared.turns import CONTINUE
 
 _TYPES: Final = ("enabled", "adaptive", "disabled", BETWEEN_TOOLS)
 _PLANNED: Final = ("type", "budget_tokens")
-"""Fields of `thinking` that this module writes. Other fields keep the client's values."""
+"""Fields of `thinking` that this module may change. All other fields keep the client's values."""
 _FORCED: Final = ("any", "tool")
 
 
 def apply(edited: EditedMembers, target: Target, given: Collection[str], drop: Drop, *, on_bedrock: bool) -> list[str]:
-    """Change the fields of a request so that the model accepts them. Return the betas that the new fields need.
+    """Change the parameters of a request so that the model accepts them. Return the betas that the new values need.
 
-    `given` are the betas that the client names. `on_bedrock` is true if the request goes to Bedrock. On Bedrock, fewer
-    models support JSON schemas and strict tools than in Anthropic's own API. Raises `Refused` for a malformed sampling
-    parameter or thinking budget.
+    - `given` are the betas that the client names.
+    - `on_bedrock` is true if the request goes to Bedrock. There, some models accept no JSON schemas or strict tools.
+
+    Raises `Refused` for a malformed sampling parameter or thinking budget.
     """
     caps = target.caps
     betas: list[str] = []
@@ -67,9 +67,10 @@ def apply(edited: EditedMembers, target: Target, given: Collection[str], drop: D
 def _thinking(edited: EditedMembers, caps: Caps, betas: list[str], drop: Drop, *, interleaves: bool) -> bool:
     """Change `thinking` and `output_config.effort` so that the model accepts them. Return whether the model may think.
 
-    If the new fields need a beta, it is added to `betas`. `interleaves` is true if the model may think between tool
-    calls. In this case, the thinking budget may exceed the output limit. For an unknown type of `thinking`, the result
-    is True.
+    - If the new values need a beta, it is added to `betas`.
+    - `interleaves` is true if the model may think between tool calls. The thinking budget may then exceed the output
+      limit.
+    - For an unknown type of `thinking`, the result is True.
     """
     raw, config = edited["thinking"], mapping(edited["output_config"])
     effort = str(config["effort"]) if config.get("effort") in EFFORTS else ""
@@ -119,10 +120,9 @@ def _write_thinking(edited: EditedMembers, request: ThinkingRequest, plan: Think
 
 
 def _is_unsigned_loop(edited: EditedMembers) -> bool:
-    """Return whether the last message has tool results for calls that the model made without thinking.
+    """Return whether the last message has tool results, and the assistant message before it begins without thinking.
 
-    The model made the calls without thinking if the assistant message with the calls does not begin with a thinking
-    block. System messages are ignored.
+    System messages are ignored.
     """
     if b'"tool_result"' not in edited.raw("messages"):
         return False
@@ -188,9 +188,11 @@ def _format(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None:
     """Add a user message if the conversation ends with an assistant message that the model cannot continue.
 
-    The assistant message is reported with `drop`, because the model will not continue it. If the assistant message is
-    empty, it is removed, and nothing is added or reported. After an assistant message with tool calls, nothing is
-    added. A model that thinks (`thinks`) cannot continue a message.
+    The assistant message is reported with `drop`, because the model will not continue it. A model that thinks
+    (`thinks`) cannot continue any message.
+
+    - An empty assistant message is removed instead, without a report.
+    - After an assistant message with tool calls, nothing is added.
     """
     enforced = mapping(edited["output_config"]).get("format") is not None
     if (caps.prefill and not thinks and not enforced) or not _may_end_with_assistant(edited.raw("messages")):
@@ -208,10 +210,9 @@ def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None
 
 
 def _may_end_with_assistant(raw: bytes) -> bool:
-    """Return False if the last message is certainly not the assistant's, and True if it may be.
+    """Return whether `"assistant"` occurs after the last `"user"` in the JSON text of the messages.
 
-    It may be the assistant's if `"assistant"` occurs in the JSON text after the last `"user"`. The messages are not
-    decoded, because decoding a long conversation would take milliseconds.
+    If not, the last message is not the assistant's, and the messages need not be decoded.
     """
     return raw.rfind(b'"assistant"') > raw.rfind(b'"user"')
 
@@ -232,7 +233,7 @@ def system_blocks(value: Any) -> list[Any]:
 
 
 def min_limit(edited: EditedMembers) -> int:
-    """Return the smallest `max_tokens` that the thinking budget allows. Requests to count tokens use this value."""
+    """Return the smallest `max_tokens` that the API accepts with the request's thinking budget."""
     return _budget(edited) + 1
 
 

@@ -76,8 +76,8 @@ def _request(data: dict[str, Any]) -> Iterator[Place]:
 def _blocks(content: Any, path: Path, role: str, within: Path = ()) -> Iterator[Place]:
     """Yield a `Place` for each text in `content`, which is a string or a list of blocks.
 
-    If the content is in the result of a tool that the provider ran, `within` is the path that identifies this result.
-    Otherwise `within` is ().
+    `within` is () unless the content is in the result of a tool that the provider ran. There, each `Place.block` begins
+    with `within`.
     """
     if isinstance(content, str):
         yield Place(path, "text", within, role=role)

@@ -118,7 +118,7 @@ class Message:
 
 
 def system(top: Members, drop: Drop) -> list[Text]:
-    """Return the texts of the system prompt, including blank texts. Claude Code's attribution is left out."""
+    """Return the texts of the system prompt, also blank ones, without Claude Code's attribution (for billing)."""
     blocks = _uncited(_blocks(member(top, "system"), "/system", drop, _SYSTEM), drop)
     return [replace(block, text=without_attribution(block.text)) for block in blocks if isinstance(block, Text)]
 
@@ -211,8 +211,8 @@ def _blocks(content: Any, at: str, drop: Drop, allowed: Collection[str]) -> list
 def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | None:
     """Return the value of a content block whose type is in `allowed`.
 
-    If `_is_foreign` is true for a block of another type, the block is reported as dropped, and the result is None.
-    Raises `Refused` for any other block.
+    For a block of another type, `_is_foreign` decides: the block is reported as dropped and the result is None, or
+    `Refused` is raised.
     """
     kind = raw.get("type") if isinstance(raw, dict) else None
     if isinstance(kind, str) and kind not in allowed and _is_foreign(kind, allowed):
@@ -230,7 +230,7 @@ def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | N
 
 
 def _is_foreign(kind: str, allowed: Collection[str]) -> bool:
-    """Return True if a block is to be left out of the request, and False if the request must be refused because of it.
+    """Return whether a block is left out of the request. If the result is False, the whole request must be refused.
 
     `kind` is the type of the block. It is not in `allowed`, the types of blocks that can be sent to the model.
     """
@@ -357,7 +357,7 @@ def _result(raw: Raw, at: str, drop: Drop) -> Result:
 
 
 def _compaction(raw: Raw, at: str, drop: Drop) -> Text:
-    """Return the summary of earlier turns as text. The text is blank if Anthropic's servers wrote no summary."""
+    """Return the summary of earlier turns in a `compaction` block as text. The text is "" if the block has none."""
     return Text(at, text_of(raw.get("content"), f"{at}/content"), ttl_of(raw, at, drop))
 
 

@@ -64,7 +64,7 @@ _DIRECT_CALLERS: Final[tuple[Any, ...]] = (None, [], ["direct"])
 
 
 def leftovers(top: Members, drop: Drop) -> None:
-    """Report as dropped the fields of a request that no translation passes on, unless they have no effect (`_NEUTRAL`).
+    """Report as dropped the request's fields that only Anthropic's API has. Values without effect are not reported.
 
     Raises `Refused` if the request has a field of `REFUSED_MEMBERS`.
     """
@@ -73,7 +73,7 @@ def leftovers(top: Members, drop: Drop) -> None:
 
 
 def tools(top: Members, drop: Drop) -> OfferedTools:
-    """Return the offered tools and the tool choice. Tools that the conversation defines are offered too.
+    """Return the offered tools and the tool choice. Tools that a message defines are offered too.
 
     Raises `Refused` for a tool that runs on Anthropic's servers, and for a choice that the tools cannot satisfy.
     """
@@ -159,13 +159,11 @@ def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
 def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingRequest:
     """Return the requested thinking, from the field `thinking` (`raw`) and from `effort` in `output_config`.
 
-    For most models, an effort requests thinking, so the result has the effort. But Claude's effort applies to the whole
-    answer, not only to thinking. For Claude, the result therefore has the effort only in two cases:
+    For most models, an effort requests thinking. Claude's effort applies to the whole answer instead, so it is left to
+    `answer_effort`, with two exceptions:
 
     - The effort is `none`, which switches thinking off.
     - The request also has `thinking`, and the model needs no beta for efforts.
-
-    In all other cases, `answer_effort` returns Claude's effort.
     """
     if isinstance(raw, dict) and raw.get("type") == BETWEEN_TOOLS:
         if caps.thinking_off != BETWEEN_TOOLS:  # adaptive thinking is the nearest
@@ -181,7 +179,7 @@ def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingR
 def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Drop) -> str:
     """Return the effort to request from Claude for the whole answer, or "" for none.
 
-    The result is also "" if `thinking` has an effort, because the effort is then sent together with the thinking.
+    The result is "" too if `thinking` already has the effort.
     """
     effort = _effort(top)
     if not effort or thinking.effort:

@@ -1,7 +1,7 @@
-"""Reads what system messages within a conversation change: the tools, and how long the model sees their text.
+"""Reads two features of system messages in the middle of a conversation: tool definitions, and the field `clear_at`.
 
-Sources: the anthropic SDK's types (`BetaSystemMessageParam`), and Anthropic's betas
-mid-conversation-tool-changes-2026-07-01 and inline-tools-2026-09-15.
+`clear_at` says how long the model sees the message's text. Sources: the anthropic SDK's types
+(`BetaSystemMessageParam`), and Anthropic's betas mid-conversation-tool-changes-2026-07-01 and inline-tools-2026-09-15.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def cleared(messages: Sequence[Any]) -> frozenset[int]:
 
 
 def inline_tools(top: Members) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Yield each tool that a message defines and the client runs, with its JSON pointer.
+    """Yield (definition, JSON pointer) for each tool definition in `messages`. Tools that a server runs are skipped.
 
     Source: Anthropic's beta inline-tools-2026-09-15.
     """
@@ -53,7 +53,7 @@ def inline_tools(top: Members) -> Iterator[tuple[Mapping[str, Any], str]]:
 
 
 def inline_tool(block: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the tool that a block defines. Return None if the block defines no tool, or one that a server runs."""
+    """Return the tool definition in a block. Return None if there is none, or if a server runs the tool."""
     if block.get("type") != _ADDITION:
         return None
     definition = mapping(mapping(block.get("tool")).get("definition"))

@@ -3,8 +3,8 @@
 Every translation to Messages uses these writers, whatever the client's dialect. The model's capabilities (`Caps`)
 determine which fields are written. Messages are in `demand.py`.
 
-Sources: Anthropic's API reference (Tool use, Structured outputs, Extended thinking), and issues of other gateways,
-named at the rules.
+Sources: Anthropic's API reference (Tool use, Structured outputs, Extended thinking), and the issues of other gateways
+that the docstrings name.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def choose(
 ) -> Body:
     """Return the fields `tools` and `tool_choice`.
 
-    `thinks` is true if the model thinks (`Plan.thinks`). Some models then refuse a forced tool choice.
+    `thinks` is true if the model thinks. Some thinking models refuse a forced tool choice.
     """
     if not tools:
         return _unoffered(messages)
@@ -85,8 +85,7 @@ def choose(
 def _unoffered(messages: Sequence[Block]) -> Body:
     """Return definitions of the tools that earlier messages call, and the tool choice `none`.
 
-    The function is for requests that offer no tools. Without the definitions, the API would refuse the calls
-    (agentgateway#2192).
+    A request that offers no tools needs them, because the API refuses calls of undefined tools (agentgateway#2192).
     """
     called = {
         block["name"]: {"name": block["name"], "input_schema": {"type": "object", "properties": {}}}
@@ -98,10 +97,10 @@ def _unoffered(messages: Sequence[Block]) -> Body:
 
 
 def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop, *, thinks: bool) -> FormattedOutput:
-    """Return the fields for the tools, the tool choice and the answer's format.
+    """Return the fields for the tools, the tool choice and the answer's format `wanted`.
 
-    `chosen` are the fields for the tools and the tool choice, as `choose` returns them. `thinks` is true if the model
-    thinks (`Plan.thinks`). Some models then refuse a forced tool choice.
+    `chosen` is the result of `choose`. `thinks` is true if the model thinks. Some thinking models refuse a forced tool
+    choice.
     """
     if wanted is None:
         return FormattedOutput(chosen)
@@ -117,10 +116,10 @@ def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop
 
 
 def _schema_tool_output(wanted: JsonFormat, chosen: Body, caps: Caps, drop: Drop) -> FormattedOutput:
-    """Return the fields with the schema tool added. The input of the schema tool is the answer in the requested format.
+    """Add a schema tool: a tool whose input has the requested format, so that the input of its call is the answer.
 
-    If the client offers no tools or forbids calls, the tool choice forces the schema tool. The client's choice `auto`
-    becomes `any`. A client's choice that forces a call stays.
+    - If the client offers no tools or forbids calls, the tool choice forces the schema tool.
+    - The client's choice `auto` becomes `any`. A choice that forces a call is not changed.
     """
     tools = chosen.get("tools", [])
     name = unused(SCHEMA_TOOL, {tool["name"] for tool in tools})

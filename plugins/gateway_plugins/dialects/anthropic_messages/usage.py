@@ -46,7 +46,7 @@ _NO_GEOS: Final = frozenset({"global", "not_available"})
 _MESSAGE: Final = "message"
 _FALLBACK: Final = "fallback_message"
 _KINDS: Final[Mapping[str, str]] = {"compaction": "compaction", "advisor_message": "advisor"}
-"""Kinds of billed parts, by the type of an iteration (one run of a model). `_kind` handles all other types."""
+"""Kind of the billed part for some types of iterations (runs of a model). `_kind` handles all other types."""
 MAX_PARTS: Final = 32
 """Maximum number of billed parts of a reply. If a reply has more parts, their tokens are added to the last part."""
 _MAX_KIND: Final = 64
@@ -70,8 +70,8 @@ def _counts(report: Any, paths: Mapping[str, tuple[str, ...]]) -> dict[str, int 
 class Reports:
     """The usage of one reply, as far as it has been reported.
 
-    `billed` has the counts in the reply's headers, by the names in `shared/usage_counts.py`. A count in the body
-    replaces the same count in the headers. `tier` is the service tier in the headers.
+    `billed` has the counts in the reply's headers, by the names in `shared/usage_counts.py`. A header's count is used
+    only if the body lacks the count. `tier` is the service tier in the headers.
     """
 
     def __init__(self, billed: Mapping[str, int] = NO_BILL, tier: str = "") -> None:
@@ -89,7 +89,7 @@ class Reports:
 
     @property
     def _known(self) -> Counts:
-        """The counts in `_reported`, with the output count of `message_start` if there is no other output count."""
+        """The counts in `_reported`. If the output count is missing there, it is that of `message_start`."""
         known = self._reported
         if not self._has_output:
             known.complete({"output": self._first_output})
@@ -170,13 +170,12 @@ class Reports:
         return {_COUNTS[name][1]: known.get(name) for name in WRITES if any(map(known.get, WRITES))}
 
     def parts(self, marks: Marks, model: str = "") -> tuple[list[Part], bool]:
-        """Return the billed parts of the reply. The second value is true if the provider bills exactly these parts.
+        """Return the billed parts of the reply. The second value is False if their cost is only an estimate.
 
-        `marks` has the cache breakpoints of the request. `model` is the model that the reply names.
-
-        Every part has the reply's `inference_geo`, or "" if this value does not affect the price. The tier of a part is
-        the reply's service tier. In fast mode, the tier is `fast` instead, except for an iteration (one run of a model)
-        that names its own model, such as an advisor.
+        - `marks` are the cache breakpoints of the request. `model` is the model that the reply names.
+        - Every part has the reply's `inference_geo`, or "" if this region does not affect the price.
+        - Every part has the reply's service tier. In fast mode, the tier is `fast` instead, but not for a part that
+          names a model of its own, such as an advisor.
         """
         known = self._known
         tier, geo = self._texts["service_tier"], self._texts.get("inference_geo", "")
@@ -200,16 +199,16 @@ class Reports:
         return parts, exact
 
     def total(self, marks: Marks) -> Usage:
-        """Return the sum of the tokens of all parts."""
+        """Return the tokens of the whole reply, the sum over all billed parts."""
         parts, _ = self.parts(marks)
         return sum((part.usage for part in parts), Usage())
 
 
 def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
-    """Return the kind of the billed part for an iteration, or None if the iteration gets no part of its own.
+    """Return the kind of the billed part for an iteration (one run of a model).
 
-    An iteration gets no part if it is not billed, or if its tokens are in the top-level counts already. `fallback` is
-    the model that answered in place of the called model, or "".
+    Return None if the iteration is not billed, or if its tokens are in the top-level counts already. `fallback` is the
+    model that answered in place of the called model, or "".
     """
     kind = text(iteration.get("type")) or _MESSAGE
     if kind == _FALLBACK:
@@ -222,9 +221,7 @@ def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
 
 
 def _with(parts: list[Part], part: Part) -> list[Part]:
-    """Return `parts` with `part` appended. If `parts` already has `MAX_PARTS` elements, add the tokens of `part` to the
-    last element instead.
-    """
+    """Return `parts` with `part` appended. If there are already `MAX_PARTS`, add its tokens to the last one instead."""
     if len(parts) < MAX_PARTS:
         return [*parts, part]
     *others, last = parts

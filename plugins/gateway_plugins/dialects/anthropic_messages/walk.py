@@ -68,8 +68,9 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 class Reader:
-    """Reads one reply. Each signature of thinking, except Claude's, gets a tag with the model's family
-    (`shared/reasoning.py`).
+    """Reads one reply, and puts the gateway's tag before each signature of thinking, except Claude's.
+
+    The tag names the model's family (`shared/reasoning.py`).
     """
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:

@@ -1,4 +1,4 @@
-"""Advice for Bedrock's errors about a model that cannot be called, such as the names by which it can be called.
+"""Completes Bedrock's errors about an unavailable model with advice, such as the names by which it can be called.
 
 - Bedrock serves a model in some regions only. Most models are called by an inference profile, whose id is the model's
   id with a region prefix, such as `us.anthropic.claude-…`. For some models, the account must first request access.
@@ -21,7 +21,7 @@ from gateway.contract.errors import Problem
 from gateway.contract.flag import OfferedModel, Target
 
 MAX_NAMED: Final = 5
-"""Maximum number of alternatives that one error message names: names under which the gateway offers the same model."""
+"""Maximum number of other names for the model that an error message lists."""
 _REGION: Final = re.compile(r"(?:^|\.)(?P<region>[a-z]{2,4}(?:-[a-z]+)+-[0-9])\.")
 """Pattern for the region in a host of AWS."""
 _PREFIXES: Final = (
@@ -39,12 +39,12 @@ _PREFIXES: Final = (
 )
 """Prefixes of inference profiles by the beginning of a region's name. The first entry that fits a region is used.
 
-For some models, not all of these profiles exist.
+Not every model has profiles with all prefixes of a region.
 """
 
 
 class _Place(NamedTuple):
-    """The model that could not be called, its provider and region, and its other names."""
+    """A model that could not be called, and where the gateway tried to call it."""
 
     model: str
     """The model's id or ARN."""
@@ -60,7 +60,10 @@ class _Place(NamedTuple):
 
 
 def advice(problem: Problem, target: Target, offers: Iterable[OfferedModel]) -> str:
-    """Return advice for an error of Bedrock, or "" if the error is not about the availability of the model."""
+    """Return a text that tells the user how to reach the model, or "" if the error has another cause.
+
+    `problem` is Bedrock's error. `offers` are all models that the gateway offers.
+    """
     advise = next((advise for pattern, advise in _ADVICE if pattern.search(problem.message)), None)
     if advise is None:
         return ""
@@ -82,7 +85,7 @@ def _profile(place: _Place) -> str:
 
 
 def _unknown(place: _Place) -> str:
-    """Return advice for an unknown model name: the right prefix, or the commands that list the names."""
+    """Return advice for an unknown model name: the right prefix, or the AWS commands that list the models' names."""
     prefixes, given = _prefixes(place.region), geo(place.model)
     if prefixes and given in GEOS and given not in prefixes:
         return _misplaced(given, place.region, prefixes)

@@ -80,10 +80,10 @@ def without_servers_blocks(messages: Any, drop: Drop) -> bool:
 
 
 def without_cleared_texts(messages: list[Any], drop: Drop) -> None:
-    """Remove the texts of system messages that the model shall no longer see, and the field `clear_at`.
+    """Apply and remove the field `clear_at` of system messages, which Bedrock does not know.
 
-    Bedrock does not know this field. If the gateway does not know the value of `clear_at`, the field is reported as
-    dropped.
+    The texts that `clear_at` hides from the model are removed. A `clear_at` with a value that the gateway does not know
+    hides nothing, and is reported as dropped.
     """
     hidden = sorted(cleared(messages), reverse=True)
     for number, message in enumerate(map(mapping, messages)):
@@ -118,16 +118,17 @@ def _blocks(value: Any, at: str) -> Iterator[tuple[str, Block]]:
 
 
 class PlacedMessages:
-    """A conversation in which each system message is at a position where the model accepts it.
+    """Moves each system message of a conversation to a position where the model accepts it.
 
-    `leading` has the blocks of system messages before the first turn. These blocks belong to the field `system`.
+    `messages` is the result. `leading` has the blocks of system messages before the first turn. The caller must add
+    these blocks to the field `system`.
     """
 
     def __init__(self, messages: list[Any], caps: Caps, drop: Drop) -> None:
         self.leading: list[Block] = []
         self.messages: list[Any] = []
         self._waiting: list[tuple[int, Block]] = []
-        """System messages since the last turn, each with its index. Their position depends on the next turn."""
+        """System messages since the last turn, each with its index. The next turn decides their position."""
         self._caps = caps
         self._drop = drop
         for number, message in enumerate(messages):
@@ -147,7 +148,7 @@ class PlacedMessages:
         self.messages.append(message)
 
     def _release(self, following: Any) -> None:
-        """Move the system messages in `_waiting` to `messages`: as one system message, or as text of the user.
+        """Append the system messages in `_waiting` to `messages`: as one system message, or as text of the user.
 
         `following` is the role of the next message. It is None at the end of the conversation.
         """
@@ -180,7 +181,7 @@ class PlacedMessages:
 
 
 def _join(messages: list[Block]) -> Block:
-    """Join system messages into one. The model refuses two in a row (maximhq/bifrost#3945)."""
+    """Join system messages into one. The model refuses two consecutive system messages (maximhq/bifrost#3945)."""
     if len(messages) == 1:
         return messages[0]
     merged: Block = {}

@@ -58,7 +58,7 @@ def native_body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     - An API version that the model does not accept is replaced. Anthropic's SDKs from 2.0 on send "2026-10-21". Claude
       4.6 and older refuse this version on Bedrock.
     - Betas that the configuration drops, or that Bedrock has refused before, are removed with their fields.
-    - The gateway's tags on thinking are removed (`tagged_history.py`).
+    - The model-family tags that the gateway put on thinking signatures are removed (`tagged_history.py`).
     """
     top = request.top
     changes = beta_members.native_changes(top, target.options, request.without, drop)
@@ -132,9 +132,8 @@ def _betas(request: ClientRequest, target: Target, edited: EditedMembers, drop: 
 
     - Betas that the configuration drops, or that Bedrock has refused before, are left out.
     - A beta of the header is also left out if Bedrock does not accept it.
-    - If the header has the beta for interleaved thinking, the beta is sent only if the request has a thinking budget
-      and tools. Without these, the beta has no effect. In the body, this beta is always kept
-      (`dialects/anthropic_messages/betas.json`).
+    - The header's beta for interleaved thinking is also left out if the request has no thinking budget or no tools. It
+      would have no effect.
     """
     options, without = target.options, request.without
     betas = messages_betas.remove_dropped(messages_betas.body_betas(request.top), options, drop, without=without)
@@ -151,7 +150,7 @@ def _may_interleave(edited: EditedMembers) -> bool:
 
 
 def _system(edited: EditedMembers) -> None:
-    """Remove Claude Code's attribution from the system prompt."""
+    """Remove Claude Code's attribution (its text for Anthropic's billing) from the system prompt."""
     if attribution.MARK not in edited.raw("system"):
         return
     given = fit.system_blocks(edited["system"])
@@ -282,7 +281,7 @@ def _automatic_cache(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 def _last_block(messages: Any) -> dict[str, Any] | None:
     """Return the last block that can have a cache breakpoint. Thinking and blank text cannot have one.
 
-    Only a block can have a breakpoint. So a content that is a string is replaced by a text block first.
+    Changes `messages`: a `content` that is a string becomes a text block, because a string cannot have a breakpoint.
     """
     for message in map(mapping, reversed(sequence(messages))):
         content = message.get("content")
@@ -304,11 +303,11 @@ def _breakpoints(value: Any) -> int:
 
 
 def with_counts(event: Event, counts: Mapping[str, int], lifetimes: Mapping[str, int]) -> Event:
-    """Add `counts` to the usage in a `message_delta` event, because Anthropic sends all counts in it (new-api#2881).
+    """Return the event `message_delta` with the token counts `counts` added to its usage.
 
-    Bedrock may report some counts only in `message_start` or in its metrics. `lifetimes` has the number of tokens
-    written to the cache, for each lifetime. These numbers are added too. Without them, the meter (usage reader) would
-    see only their sum, and conclude that the provider does not report lifetimes.
+    Bedrock may report some counts only in `message_start` or in its metrics. Anthropic's own API has all counts in
+    `message_delta`, and clients read them there (new-api#2881). `lifetimes` has the number of tokens written to the
+    cache for each cache lifetime. These numbers are added too, because they have different prices.
     """
     data = mapping(event.data)
     reported = mapping(data.get("usage"))

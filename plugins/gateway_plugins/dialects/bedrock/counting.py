@@ -149,13 +149,13 @@ def _body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 
 
 def steps(request: ClientRequest, target: Target, drop: Drop, billed_parts: BilledParts) -> Steps:
-    """Yield the requests that count the tokens. Return the number of tokens as a CountTokens reply.
+    """Yield the requests that count the tokens. Return a CountTokens reply with the count.
 
-    The first request goes to CountTokens. If CountTokens does not support the model, a Messages request is counted by
-    Bedrock's Messages API. If there is still no count, the gateway estimates it. For the estimate, `billed_parts` finds
-    the parts of the request that are not billed as text.
-
-    Raises `UpstreamFailed` for any other error of CountTokens.
+    1. The first request goes to CountTokens. An error that says that the model is not supported leads to step 2. Any
+       other error raises `UpstreamFailed`.
+    2. If the client's request is a Messages request, the second request goes to Bedrock's Messages API.
+    3. If there is still no count, the gateway estimates it. `billed_parts` finds the parts of the request that are not
+       billed as text, such as images.
     """
     reply = yield (yield from json_api.compute(request, count_request, request, target, drop))
     head = Head(reply.status, reply.headers)
@@ -174,13 +174,16 @@ def steps(request: ClientRequest, target: Target, drop: Drop, billed_parts: Bill
 
 
 def neutral_count(body: bytes) -> dict[str, int]:
-    """Return the count in a reply as `{"input_tokens": n}`. Every encoder for clients reads this form."""
+    """Return the token count in the body of a CountTokens reply as `{"input_tokens": n}`, the form of Anthropic's API.
+
+    The encoder of every client dialect expects this form.
+    """
     data = json_api.json_object(body)
     return {"input_tokens": _tokens(data.get("inputTokens")) or _tokens(data.get("input_tokens"))}
 
 
 def _tokens(value: Any) -> int:
-    """Return a count of tokens, or 0 if the value is not a plausible count."""
+    """Return `value` if it is a plausible number of tokens, and otherwise 0."""
     return count(value) or 0
 
 

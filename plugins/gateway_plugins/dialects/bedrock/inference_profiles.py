@@ -1,7 +1,7 @@
 """Bedrock's ListInferenceProfiles and GetInferenceProfile. Claude Code and LangChain use them to find models.
 
-- Claude Code, LangChain and others take the model's id from the ARN in `models`, for example to find out which
-  parameters the model accepts. Without `models`, a profile whose ARN has no id is an unknown model to them.
+- Each profile has its foundation model in `models`. From the ARN there, clients learn which model is behind an
+  application profile, and thus which parameters it accepts.
 - A model whose name is no ARN gets an ARN without region and account. Calls accept this ARN too (`Catalog.find`).
 
 Source: botocore's service model of bedrock (InferenceProfileSummary).
@@ -63,9 +63,9 @@ def _profile(model: ListedModel) -> dict[str, Any]:
 
 
 def _models(name: str, partition: str, region: str) -> list[dict[str, str]]:
-    """Return the foundation model of a profile, with its ARN. Return [] if the configuration does not tell the model.
+    """Return the field `models` of a profile: a list with the foundation model's ARN.
 
-    The region is "" if it is not known. AWS lists one ARN for each region of the profile.
+    Return [] if the configuration does not name the foundation model. `region` is "" if it is unknown.
     """
     model = base_id(name)
     return (

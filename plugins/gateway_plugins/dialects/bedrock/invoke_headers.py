@@ -1,4 +1,4 @@
-"""The options of InvokeModel that are headers, such as those of guardrails, for requests to other operations.
+"""Handles InvokeModel's header options, such as the guardrail, in requests that the gateway translates.
 
 Source: botocore's service model of bedrock-runtime.
 """
@@ -47,9 +47,10 @@ def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
 
 
 def as_members(headers: Mapping[str, str], top: Members) -> tuple[dict[str, str], dict[str, bytes | None]]:
-    """Convert the headers with InvokeModel's options to fields of a Converse body (hermes#52179).
+    """Convert InvokeModel's header options to fields of a Converse body (hermes#52179).
 
-    Returns the remaining headers, and the changes of the body. A field that the body already has is not replaced.
+    Returns a pair: all other headers, and the fields to add to the body `top`. A field that `top` already has is not
+    replaced.
     """
     rest = {name: value for name, value in headers.items() if name not in _HEADERS}
     given = {name: headers[name] for name in _HEADERS if headers.get(name)}

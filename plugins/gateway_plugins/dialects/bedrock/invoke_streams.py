@@ -30,11 +30,11 @@ class InvokeDecoder(runtime_api.EventStreamReader):
     """Decodes the chunks of an InvokeModel stream to the events inside them.
 
     - Anthropic's clients read all token counts from `message_delta`. But in GovCloud, only the metrics in the last
-      event have the counts of cache tokens (litellm). So `message_delta` is held back until the next event comes. If
-      that event has metrics, their counts are added to `message_delta`.
-    - The meter (usage reader) need not wait for the held `message_delta`. The meter gets the number of output tokens at
-      once, in an extra event that no client receives.
-    - A chunk after `message_stop` is no error. The client does not get this chunk, because the reply is complete.
+      event have the counts of cache tokens (litellm). So `message_delta` is held back until the next event, and the
+      counts in the metrics of that event are added.
+    - The gateway's own usage reader gets the number of output tokens without this delay, in an extra event that no
+      client receives.
+    - A chunk after `message_stop` is no error, and is not passed on to the client.
     - An opaque stream (one that is not interpreted) is complete with the metrics. A stream without metrics, such as
       that of an imported model, is complete if it ends after a stop reason (strands-agents/harness-sdk#1217).
     """

@@ -72,7 +72,7 @@ _MODEL: Final = "modelId"
 
 
 class Options(BetaOptions):
-    """Options of a provider for InvokeModel: rules for betas, and whether callers may start jobs."""
+    """Options of a provider for InvokeModel: which betas are sent, and whether callers may start jobs."""
 
     jobs: bool = Field(
         default=False,
@@ -82,18 +82,18 @@ class Options(BetaOptions):
 
 
 class _Asked(NamedTuple):
-    """The kind of job that a request is about, and the job that the request names."""
+    """The kind of job, and the job, that the path of a request names."""
 
     root: str
     """The beginning of the path, which shows the kind of job: `_ASYNC` or `_BATCH`."""
     job: str
-    """The id or the ARN of the job, decoded. It is "" for a request that names none."""
+    """The id or the ARN of the job, with URL escapes decoded. It is "" for a request that names no job."""
 
 
 def parse(flag: str, request: HttpRequest) -> ClientRequest:
-    """Return the request. Only a request that starts a job names a model.
+    """Return the client's request about jobs. Only a request that starts a job names a model.
 
-    Raises `Refused` for a malformed job or model.
+    Raises `Refused` for a malformed job id or model name.
     """
     operation = request.route.operation
     if operation == START_JOB:
@@ -107,7 +107,7 @@ def parse(flag: str, request: HttpRequest) -> ClientRequest:
 def build(request: ClientRequest, target: Target) -> UpstreamRequest:
     """Return the request to Bedrock.
 
-    Raises `Refused` if the provider serves no jobs, or if the job is in another region than the provider.
+    Raises `Refused` if the provider's option `jobs` is not set, or if the job is in another region than the provider.
     """
     if not (isinstance(target.options, Options) and target.options.jobs):
         raise invalid(
@@ -153,7 +153,7 @@ def _require_region(job: str, target: Target) -> None:
 
 
 class JobDecoder:
-    """The decoder of replies about jobs. Such replies are never streams."""
+    """Passes on replies about jobs unchanged. Such replies are never streams."""
 
     done = True
 

@@ -61,7 +61,10 @@ def counts_of_headers(headers: Headers) -> dict[str, int]:
 
 
 def headers_of(usage: Usage) -> dict[str, str]:
-    """Return the counts as headers that `counts_of_headers` can read. One header has the sum of all cache writes."""
+    """Return token counts as the headers of an InvokeModel reply, the inverse of `counts_of_headers`.
+
+    One header has the sum of all cache writes.
+    """
     counts = {**usage.as_dict(), "cache_write": usage.cache_write_5m + usage.cache_write_1h}
     return {name: str(counts[kind]) for kind, name in _HEADERS.items()}
 

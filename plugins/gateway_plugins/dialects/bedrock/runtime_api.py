@@ -107,10 +107,9 @@ _KEY_FAULTS: Final = frozenset(
 _KEY_REFUSED: Final = re.compile(
     "API Key|bearer token|security token|Authentication failed|CallWithBearerToken", re.IGNORECASE
 )
-"""Pattern for the error message of a 403 if the reason is a bad key.
+"""Pattern for the error message of a 403 that refuses the key.
 
-Only the message shows this reason. AWS uses the same exception if the account has no access to the model, or if
-`bedrock:InvokeModel` is denied.
+AWS sends the same exception for missing access to the model. Only the message tells the two apart.
 """
 _PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
@@ -163,7 +162,11 @@ def _segment(model: str) -> str:
 
 
 def request_headers(client: Headers, *, is_invoke: bool = False) -> dict[str, str]:
-    """Return the headers to send. Only `x-amzn-bedrock-*` and InvokeModel's `accept` are passed on from the client."""
+    """Return the headers to send to Bedrock.
+
+    Of the client's headers, only `x-amzn-bedrock-*` are passed on, and `accept` if the request goes to InvokeModel
+    (`is_invoke`).
+    """
     options = {name: value for name, value in client.items() if name.startswith("x-amzn-bedrock-")}
     accept = client.get("accept", _JSON) if is_invoke else _JSON  # other clients mean the gateway's reply
     return {"content-type": _JSON, "accept": accept, **options}
@@ -220,7 +223,7 @@ def problem_for(head: Head, body: bytes) -> Problem | None:
 
 
 class EventStreamReader(ABC):
-    """The part of a stream decoder that reads the frames of an AWS event stream."""
+    """Base class of stream decoders: reads the frames of an AWS event stream."""
 
     def __init__(self) -> None:
         self.done = False
@@ -228,14 +231,14 @@ class EventStreamReader(ABC):
         self.framing: eventstream.Decoder | None = eventstream.Decoder()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state for pickling, without the parser of frames and its buffered bytes."""
+        """Return the state for pickling, without the frame parser (`framing`)."""
         return {**self.__dict__, "framing": None}
 
     def frames(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that `data` completes.
 
-        Raises `UpstreamFailed` for a frame that reports a failure, and `BadFrame` for invalid bytes. Neither is raised
-        after a complete reply.
+        Raises `UpstreamFailed` for a frame that reports a failure, and `BadFrame` for invalid bytes. After a complete
+        reply, raises nothing.
         """
         assert self.framing is not None
         try:
@@ -290,7 +293,10 @@ def reply_headers(request_id: str, _usage: Usage | None) -> dict[str, str]:
 
 
 def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
-    """Return the error response. boto3 reads the time to wait from `x-amz-retry-after`, in milliseconds."""
+    """Return status, headers and body of an error reply.
+
+    boto3 reads the time to wait before a retry from the header `x-amz-retry-after`, in milliseconds.
+    """
     status, exception = exception_of(problem)
     headers = {**provider_errors.error_headers(problem), _ERROR_HEADER: exception}
     if seconds := headers.get("retry-after"):

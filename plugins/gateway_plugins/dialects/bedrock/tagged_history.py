@@ -1,16 +1,16 @@
 """Removes the gateway's tags on thinking from requests that are not translated.
 
-In a translated reply, the gateway puts a tag with the model family before each signature of thinking, except Claude's
-(`shared/reasoning.py`). The client sends the tag back in later requests. If a later request goes to a provider with the
-client's own dialect, it is not translated, and its tags are removed here.
+In a translated reply, the gateway puts a tag before each signature of thinking, except Claude's. The tag names the
+model family that made the signature (`shared/reasoning.py`). The client sends the tag back in later requests. If a
+later request is not translated, because the provider has the client's own dialect, this module removes the tags.
 
 - Thinking of the target's model family is sent without the tag.
 - Thinking of another family is removed and reported as dropped. Unsigned thinking is removed too if the model does not
   accept it.
-- A body without a tag is not decoded. But a Chat body with `thinking_blocks` is always decoded, because it may have
-  Claude's signatures, which have no tag. Claude's signatures are not sent to a model of another known family.
+- A body without a tag is not decoded. Exception: a Chat body with `thinking_blocks` is always decoded, because it may
+  have Claude's signatures, which have no tag. They are removed unless the model is Claude or of unknown family.
 
-Code that translates requests reads the tags itself.
+Translated requests do not pass through this module.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from gateway_plugins.shared.reasoning import PREFIX, Maker, is_claudes
 Changes = dict[str, bytes | None]
 
 _IN_BASE64: Final = base64.b64encode(PREFIX.encode()[:9])
-"""Base64 of the first nine characters of the gateway's tag, which are always the same. Every text with the tag begins
-with these bytes if it is encoded in base64.
+"""Base64 of the first nine characters of the gateway's tag, which are the same in all tags.
 
-Base64 encodes three characters at a time. So the nine characters give the same base64 whatever follows them."""
+If a value with a tag is encoded in base64, the result begins with these bytes: base64 encodes three bytes at a time, so
+the characters after the ninth do not matter."""
 
 MARKS: Final = (PREFIX.encode(), _IN_BASE64)
 """Beginning of the gateway's tag on thinking, plain and in base64. A body with such a tag contains one of the two."""
@@ -55,27 +55,27 @@ def is_tagged(body: bytes) -> bool:
 
 
 def of_messages(top: Members, target: Target, drop: Drop) -> Changes:
-    """Return the change that removes the gateway's tags from the thinking in a Messages body, or {} for no change."""
+    """Return `{"messages": ...}` without the gateway's tags on thinking, for a Messages body, or {} for no change."""
     return _changes(top, target, drop, _of_messages)
 
 
 def of_converse(top: Members, target: Target, drop: Drop) -> Changes:
-    """Return the change that removes the gateway's tags from the thinking in a Converse body, or {} for no change."""
+    """Return `{"messages": ...}` without the gateway's tags on thinking, for a Converse body, or {} for no change."""
     return _changes(top, target, drop, _of_converse)
 
 
 def of_chat(top: Members, target: Target, drop: Drop) -> Changes:
-    """Return the change that removes the gateway's tags from the thinking in a Chat body, or {} for no change.
+    """Return `{"messages": ...}` without the gateway's tags on thinking, for a Chat body, or {} for no change.
 
-    In a Chat body, thinking is in `thinking_blocks`, an extension by LiteLLM.
+    In a Chat body, thinking is in LiteLLM's field `thinking_blocks`.
     """
     return _changes(top, target, drop, _of_chat, _THINKING_BLOCKS)
 
 
 def untag_messages(messages: Any, target: Target, drop: Drop) -> bool:
-    """Remove the gateway's tags from thinking. Return whether anything changed.
+    """Remove the gateway's tags from the thinking in `messages`, the decoded field of a Messages request.
 
-    `messages` is the decoded field `messages` of a Messages request.
+    Also remove thinking that the target's model cannot use, and report it as dropped. Return whether anything changed.
     """
     return _untag(messages, Maker.of(target), drop, _of_messages)
 
@@ -92,12 +92,11 @@ def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: st
 def _untag(messages: Any, maker: Maker, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:
     """Remove the gateway's tags in `messages`, and thinking that the provider's model cannot use.
 
-    Return whether anything changed. `untag` removes the tag from one block, and returns None for a block that the model
-    cannot use.
+    Return whether anything changed.
 
-    The thinking blocks are in the field `inside` of each message: `content` or `thinking_blocks`. If `content` becomes
-    empty, the message is removed. If `thinking_blocks` becomes empty, the field is removed, because servers refuse
-    unknown fields.
+    - `untag` removes the tag from one block.
+    - `inside` is the field of a message that has the thinking blocks: `content` or `thinking_blocks`.
+    - If `content` becomes empty, the message is removed. If `thinking_blocks` becomes empty, the field is removed.
     """
     changed = False
     emptied = []
@@ -153,8 +152,9 @@ def _member(holder: _Block, name: str, maker: Maker) -> bool | None:
 def _redacted(holder: _Block, redacted: str, maker: Maker) -> bool | None:
     """Remove the gateway's tag from `redacted`, the value of Converse's field `redactedContent` in the object `holder`.
 
-    Return True if a tag was removed, False if there is none, and None if the thinking must be dropped, because another
-    model family made it. In Converse, the tag and the data are encoded together in base64.
+    Return True if a tag was removed, False if there is none, and None if the block must be dropped.
+
+    In Converse, the tag and the data are encoded together in base64.
     """
     try:
         value = base64.b64decode(redacted).decode()

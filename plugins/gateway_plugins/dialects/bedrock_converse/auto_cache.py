@@ -26,10 +26,9 @@ _MEMBERS: Final = ("toolConfig", "system", "messages")
 """Fields that make up the prompt, in the order in which the model reads them."""
 _NAME: Final = "cachePoint"
 _POSSIBLE: Final = re.compile(rb'(?<!\\)"cachePoint"|\\u00[4-7]')
-"""Pattern for a body that may have the key `"cachePoint"`.
+"""Pattern for a quick search before decoding. Every JSON text with the key `"cachePoint"` has a match.
 
-The key may be written with escaped letters, so any escaped ASCII letter matches too. A text with the quoted key does
-not match, because quotes inside a JSON string have a backslash before them.
+Escaped ASCII letters match too, because the key itself may be written with escapes.
 """
 _POINTS: Final = tuple(orjson.dumps({_NAME: {"type": "default", **ttl}}) for ttl in ({}, {"ttl": "1h"}))
 _Change = Callable[[bytes], bytes | None]
@@ -38,7 +37,7 @@ _Change = Callable[[bytes], bytes | None]
 def mark_cache(request: ClientRequest, target: Target, lifetime: str) -> ClientRequest | None:
     """Return the request with the gateway's cache points, or None if the gateway sets none.
 
-    `lifetime` is the lifetime of the cache entries, if the model supports it.
+    `lifetime` is the lifetime of the cache entries. It is ignored if the model has only one lifetime.
     """
     if not auto_cache.is_possible(request, target.caps):
         return None
@@ -79,10 +78,7 @@ def _with_points(name: str, raw: bytes, point: bytes, caps: Caps) -> bytes | Non
 
 
 def _in_content(raw: bytes, point: bytes) -> bytes | None:
-    """Return the list of blocks with a cache point after the last block that accepts one.
-
-    Returns None if no block accepts one.
-    """
+    """Return the list of blocks with a cache point after the last block that accepts one, or None if no block does."""
     blocks = RawList(raw)
     for index in reversed(range(len(blocks.items))):
         if _takes_point(Members(blocks.items[index])):

@@ -54,8 +54,8 @@ def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
 def of_tools(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield a `Search` for each of Nova's web search tools in a request.
 
-    If the request has any tool, also yield `TOOL_INSTRUCTIONS`, the text about tools that the provider adds to the
-    prompt.
+    If the request has tools of any kind, also yield `TOOL_INSTRUCTIONS`, the text about tools that the provider adds to
+    the prompt.
     """
     tools = billing.tools_of(body.get("toolConfig"))
     for tool in tools:

@@ -4,7 +4,7 @@ The translation passes each message of the client as a `Turn`, with Converse blo
 makes the value of `messages` from the turns. The rules are the same for all clients' dialects. They depend on the
 model only through its capabilities (`Caps`). Tools and parameters are in `tools.py` and `options.py`.
 
-Sources: botocore's service model; recorded traffic; issues of other projects, named at the rules.
+Sources: botocore's service model, recorded traffic, and the issues of other projects that the docstrings name.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ from gateway_plugins.shared.turns import (
 )
 
 FILLER: Final = "."
-"""Text of a turn that is added where Bedrock requires a turn and the client has none. In recorded traffic, models
-ignore it.
-"""
+"""Text of a turn that the gateway adds where Bedrock requires one. In recorded traffic, models ignore this text."""
 ATTACHED: Final = "(attached)"
 """Text for a message that has a document but no text. Bedrock refuses such a message (archestra#4220)."""
 
@@ -120,10 +118,10 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Group consecutive turns of the same side. One side is the assistant. The other side is the user together with the
-    system.
+    """Group consecutive turns: those of the assistant, and those of the user or the system.
 
-    Blank blocks are removed. A turn without blocks, or with nothing but cache points, is removed too.
+    Return (side, turns) for each group. Blank blocks are removed. Turns that have only cache points, or no blocks at
+    all, are removed too.
     """
     filled = []
     for turn in turns:
@@ -173,9 +171,10 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
     """Return the messages for consecutive turns of the user and the system.
 
-    Normally this is one user message, with the tool results first (camel#3954). If the model refuses other blocks
-    beside tool results, the message is split in two. If the model accepts system messages within a conversation, the
-    system turns at the end of `run` become a system message after the user's messages.
+    - Normally this is one user message, with the tool results first (camel#3954).
+    - If the model refuses other blocks beside tool results, the message is split in two.
+    - If the model accepts system messages within a conversation, the system turns at the end of `run` become a system
+      message after the user's messages.
     """
     results: list[Block] = []
     others: list[Block] = []
@@ -210,7 +209,8 @@ def _missing(made: str) -> Block:
 def _suited(result: Block, caps: Caps) -> list[Block]:
     """Change a tool result so that the model accepts it.
 
-    Returns the files that the model does not accept inside a tool result. The caller must add them after the results.
+    Return the removed files, which the model does not accept inside a tool result. The caller must add them after all
+    results.
     """
     content = [block for block in result["content"] if not is_blank(block)]
     beside = [block for block in content if not _fits_result(block, caps)]
@@ -245,10 +245,10 @@ def _as_json(block: Block) -> Block:
 
 
 def _split(results: list[Block], others: list[Block], caps: Caps) -> list[Block]:
-    """Return the tool results and the other blocks in one user message, or in two with a filler between them.
+    """Return the tool results and the other blocks in one user message, or in two with an assistant message between.
 
     Some model families refuse other blocks beside tool results (pydantic-ai#6081, langchain-aws#141). Claude refuses
-    documents beside tool results. The filler is an assistant message.
+    documents beside tool results.
     """
     others = _with_text(others)
     apart = caps.tool_result_alone or any("document" in block for block in others)
@@ -284,11 +284,11 @@ class CacheBreakpoints:
         self._drop = drop
 
     def mark(self, blocks: list[Block], ttl: str | None, path: str, *, tool: bool = False) -> None:
-        """Append a cache point to `blocks`. If `ttl` is None, the client set no breakpoint, and nothing happens.
+        """Append a cache point to `blocks`, or report it as dropped if the model does not accept it.
 
-        A cache point that the model does not accept is reported as dropped. `path` is the JSON pointer of the client's
-        breakpoint. `tool` is true if `blocks` are tools: a model may accept cache points elsewhere, but not
-        among the tools, and the other way round.
+        - If `ttl` is None, the client set no breakpoint, and nothing happens.
+        - `path` is the JSON pointer of the client's breakpoint.
+        - `tool` is true if `blocks` are tools. Some models accept cache points only there, or only elsewhere.
         """
         if ttl is None:
             return
@@ -302,7 +302,7 @@ class CacheBreakpoints:
     def mark_last(self, turns: Sequence[Turn], ttl: str | None) -> None:
         """Append a cache point to the last turn with blocks, unless this turn already ends with a cache point.
 
-        `ttl` is the lifetime of the cache entry. If it is None, nothing happens.
+        `ttl` is the lifetime of the cache entry. If `ttl` is None, nothing happens.
         """
         blocks = next((turn.blocks for turn in reversed(turns) if turn.blocks), [])
         if not (blocks and isinstance(blocks[-1], CachePoint)):
@@ -330,11 +330,11 @@ class CacheBreakpoints:
 
 
 def place_cache_points(content: list[Block], drop: Drop) -> list[Block]:
-    """Return the blocks, with the cache points at places where Bedrock accepts them (opencode#17300).
+    """Return the blocks, with each cache point at a position where Bedrock accepts it (opencode#17300).
 
-    A cache point must not directly follow thinking, or a document that is not a PDF. A cache point behind such blocks
-    is moved before them. If it would then be the first block, or follow another cache point, it is dropped and
-    reported.
+    A cache point must not directly follow thinking, or a document that is not a PDF. A cache point after such blocks
+    is moved before them. If the moved cache point would be the first block, or follow another cache point, it is
+    removed and reported as dropped.
     """
     placed: list[Block] = []
     for block in content:
@@ -356,10 +356,10 @@ def _takes_no_point(block: Block) -> bool:
 
 
 def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
-    """Return whether the last assistant turn calls tools and begins without thinking.
+    """Return whether the last assistant turn calls tools and does not begin with thinking.
 
-    Such turns come from clients that do not send thinking back. A model with a thinking budget refuses to think after
-    such a turn (RooCode#11238).
+    This means that the client did not send the thinking back. After such a turn, a model with a thinking budget refuses
+    to think (RooCode#11238).
     """
     first: list[Block] = []
     calls = False
@@ -375,7 +375,7 @@ def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
 def thinking_blocks(thinking: Reasoning, caps: Caps, maker: Maker, drop: Drop) -> list[Block]:
     """Return the blocks for the thinking of an earlier turn.
 
-    - The gateway's tag with the model family is removed from each signature.
+    - The tag that the gateway put before the signature, with the name of the model family, is removed.
     - If the model wrote its thinking as text, such as between `<think>` tags, the thinking becomes text again.
     - Thinking of another model family, and thinking with neither signature nor data, is reported as dropped.
     - Thinking is also reported as dropped if the model does not accept it.

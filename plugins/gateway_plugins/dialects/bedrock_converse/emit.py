@@ -59,28 +59,27 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Names of two nested fields for each kind of citation. The inner field has the index of the document or search result.
 
-For example, the index for the kind `char` is in `location.documentChar.documentIndex`. Citations of web pages have
-another form."""
+For example, the index for the kind `char` is in `location.documentChar.documentIndex`."""
 LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
-"""The inverse of `PLACES`. A key is a field of Converse's `location`, such as `documentChar`. Its value is a pair: the
-kind of the citation, and the name of the inner field with the index."""
+"""The inverse of `PLACES`: maps a field of Converse's `location`, such as `documentChar`, to the kind of the citation
+and the inner field, such as `("char", "documentIndex")`."""
 
 
 class ReplyOptions(msgspec.Struct, frozen=True):
-    """Facts about the client's request that the writer of the reply needs."""
+    """Values of the client's request that the writer of the reply needs."""
 
     paths: tuple[str, ...] = ()
-    """JSON pointers in `additionalModelResponseFieldPaths`. They refer to fields of a reply in Anthropic's own API."""
+    """The request's `additionalModelResponseFieldPaths`. Each is a JSON pointer to a field of the model's own reply."""
     started: float = msgspec.field(default_factory=monotonic)
-    """Time of the request on the monotonic clock, in seconds."""
+    """Monotonic time in seconds at which the request was translated."""
 
     def metrics(self) -> Block:
         return {"latencyMs": round((monotonic() - self.started) * 1000)}
 
     def fields(self, stop: Stop, usage: Usage | None) -> Block:
-        """Return `additionalModelResponseFields` with the requested values, or {} if none of them is known.
+        """Return `additionalModelResponseFields` with the requested values that the reply has, or {} for none.
 
-        The values are the stop sequence (from `stop`) and the number of thinking tokens (from `usage`).
+        Two values can be requested: the stop sequence in `stop`, and the number of thinking tokens in `usage`.
         """
         known: dict[str, Any] = {}
         if stop.sequence:
@@ -127,10 +126,9 @@ class Stream:
         self._has_arguments = False
         """True if a piece of the open call's arguments was written."""
         self._stop: Stop | None = None
-        """The stop reason. It is None before `finish`.
+        """The stop reason from `finish`, or None before that.
 
-        The event `messageStop` is written only when the counts are known, because it may repeat some of them. Until
-        then, the stop reason is kept here.
+        It is kept until `close`, because the event `messageStop` may repeat token counts, which come later.
         """
         self._usage: Usage | None = None
         self._tier = ""
@@ -230,10 +228,7 @@ class _Open(msgspec.Struct):
     call: Block = msgspec.field(default_factory=dict)
 
     def block(self) -> Block | None:
-        """Return the block in Converse's form, or None for a text block that is empty.
-
-        Bedrock would refuse an empty text when the client sends it back.
-        """
+        """Return the block in Converse's form, or None for an empty text, which Bedrock refuses in later requests."""
         text = "".join(self.pieces)
         if self.kind == "tool":
             return {"toolUse": {**self.call, "input": checks.arguments(text)}}
@@ -311,7 +306,7 @@ class Whole:
         })  # fmt: skip
 
     def _block(self, kind: str) -> _Open:
-        """Return the open block if it is of this kind. Otherwise end it, and return a new one."""
+        """Return the open block if it is of type `kind`. Otherwise end the open block, and return a new one."""
         if self._open is None or self._open.kind != kind:
             self.block_end()
             self._open = _Open(kind)
@@ -323,7 +318,7 @@ def _reason(stop: Stop) -> str:
 
 
 def _ending(options: ReplyOptions, usage: Usage | None, tier: str) -> Block:
-    """Return the fields for usage, latency and service tier. In a stream, they are in the event `metadata`."""
+    """Return the fields `usage`, `metrics` and `serviceTier`, which a stream has in the event `metadata`."""
     members: Block = {"usage": usage_dict(usage or Usage()), "metrics": options.metrics()}
     if tier in _TIERS:
         members["serviceTier"] = {"type": _TIERS[tier]}

@@ -1,7 +1,6 @@
 """Readers of usage, service tier and model in a Converse reply.
 
-The caller passes only events that can have usage. Sources: botocore's service model (TokenUsage, CacheDetail,
-PromptRouterTrace) and recorded traffic.
+Sources: botocore's service model (TokenUsage, CacheDetail, PromptRouterTrace) and recorded traffic.
 """
 
 from __future__ import annotations
@@ -53,7 +52,8 @@ class Reports:
     def part(self, marks: Marks) -> Part:
         """Return the usage of the reply. If a prompt router chose the model, the result also names this model.
 
-        `marks` are the cache points of the request. They tell the lifetime of cache entries if the reply does not.
+        `marks` are the cache points of the request. If the reply does not tell the lifetime of written cache entries,
+        the lifetime is read from them.
         """
         return Part(usage=self._counts.usage(marks), model=self._model, tier=self._tier)
 
@@ -62,10 +62,9 @@ class Reports:
 
 
 def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
-    """Return the counts of a `usage` object.
+    """Return the counts of a `usage` object, by the names in `shared/usage_counts.py`.
 
-    Some counts can be in several fields. The first one above 0 is used. `cacheDetails` has the cache writes for each
-    ttl.
+    If a count is in several fields, the first number above 0 is used.
     """
     counts: dict[str, int] = {}
     for member, name in _COUNTS.items():

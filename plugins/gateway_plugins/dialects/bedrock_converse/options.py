@@ -64,14 +64,10 @@ def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]
 
 
 def response_fields(stops: Sequence[str], caps: Caps, *, stream: bool) -> Block:
-    """Return `additionalModelResponseFieldPaths` with the path of the reply's field `stop_sequence`.
+    """Return `additionalModelResponseFieldPaths` with the path of the field `stop_sequence`.
 
-    Returns {} if the request has no stop sequences, or if the model's replies cannot name the stop sequence that ended
-    them.
-
-    Without `additionalModelResponseFieldPaths`, the reply does not name the stop sequence (litellm#40064). The path is
-    `/stop_sequence`, as in a reply of Anthropic's own API. For a stream, it is `/delta/stop_sequence`, as in the event
-    `message_delta`. Vercel's AI SDK and opencode send the same paths.
+    Without this path, a reply does not name the stop sequence that ended it (litellm#40064). Vercel's AI SDK and
+    opencode send the same paths. Return {} if the request has no stop sequences, or if the model never names them.
     """
     if not (stops and caps.stop_sequence_named):
         return {}

@@ -26,26 +26,27 @@ _SCHEMA_TOOL_HINT: Final = "Give your final answer by calling the tool "
 
 
 class Output(msgspec.Struct, frozen=True):
-    """The client's tools, and the parts of a request that enforce the answer's format."""
+    """The tools and tool choice of a request, and the fields that demand the answer's format."""
 
     choice: ToolChoice
-    """The tool choice. It may force a call of the schema tool, the tool whose input is the answer."""
+    """The tool choice. It may force a call of the schema tool."""
     specs: Sequence[Block]
-    """The specs of the client's tools and of the schema tool."""
+    """Definitions (`toolSpec`) of the client's tools, and of the schema tool if there is one."""
     config: Block = msgspec.field(default_factory=dict)
-    """The field `outputConfig`. It is {} if the body does not need the field."""
+    """Value of the field `outputConfig`. It is {} if the field is left out."""
     schema_tool: str = ""
-    """Name of the schema tool, the tool whose input is the answer. It is "" if there is none."""
+    """Name of the schema tool, a tool whose input is the answer. It is "" if there is none."""
     hint: str = ""
-    """Text for the system prompt. It is "" for none."""
+    """Text about the format to add to the system prompt, or ""."""
 
 
 def build_output(
     wanted: JsonFormat | None, specs: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop, *, thinks: bool
 ) -> Output:
-    """Return the client's tools, and the parts of a request that enforce the format `wanted`.
+    """Return the tools and tool choice of a request, and the fields that demand the answer's format `wanted`.
 
-    `thinks` is true if the model thinks (`Plan.thinks`). Some models then refuse a forced tool choice.
+    `specs` are the definitions of the client's tools. `thinks` is true if the model thinks. Some thinking models refuse
+    a forced tool choice.
     """
     if wanted is None:
         return Output(choice, specs)

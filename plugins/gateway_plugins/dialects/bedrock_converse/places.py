@@ -26,7 +26,8 @@ _DELTAS: Final[tuple[tuple[tuple[str, ...], Kind], ...]] = (
 
 
 _MEMBERS: Final = frozenset({"messages", "system", "inferenceConfig", "toolConfig", "schemaVersion"})
-"""Fields of a request in Converse's form. Nova adds `schemaVersion` (Amazon Nova user guide, request schema)."""
+"""Fields that a request in Converse's form may have. `schemaVersion` is Nova's (Amazon Nova user guide, request
+schema)."""
 _BLOCKS: Final = frozenset({
     "text", "image", "document", "video", "audio", "toolUse", "toolResult", "reasoningContent", "guardContent",
     "cachePoint", "citationsContent", "searchResult",
@@ -34,7 +35,7 @@ _BLOCKS: Final = frozenset({
 
 
 def is_request(data: dict[str, Any]) -> bool:
-    """Return whether every part of a request has Converse's form. In any other request, `places` may miss texts."""
+    """Return whether a request has only Converse's fields and blocks. In any other request, `places` may miss texts."""
     messages = [mapping(message) for message in sequence(data.get("messages"))]
     contents = [data.get("system") or [], *(message.get("content") for message in messages)]
     return (
@@ -91,7 +92,7 @@ def _request(data: dict[str, Any]) -> Iterator[Place]:
 
 
 def _trace(data: dict[str, Any]) -> Iterator[Copy]:
-    """Yield a `Copy` (a JSON path) for the field of a guardrail's trace that repeats the text of the reply."""
+    """Yield the path of the field in a guardrail's trace that repeats the text of the reply, if there is one."""
     if mapping(mapping(data.get("trace")).get("guardrail")).get("modelOutput"):
         yield Copy(("trace", "guardrail", "modelOutput"))
 
@@ -121,7 +122,7 @@ def _blocks(blocks: Any, path: Path, role: str) -> Iterator[Place]:
 
 
 def _sources(block: dict[str, Any], path: Path, name: Any, role: str) -> Iterator[Place]:
-    """Yield a `Place` for each text in a block's document or search result. Each gets `name` as its `Place.block`."""
+    """Yield a `Place` with the block name `name` for each text in a block's document or search result."""
     document = mapping(block.get("document"))
     source = mapping(document.get("source"))
     if isinstance(source.get("text"), str):

@@ -81,8 +81,9 @@ def system(top: Members, drop: Drop) -> list[Block]:
 
 
 def _known(raw: Any, at: str, drop: Drop) -> Any:
-    """Return `raw`, a block of an assistant message. If its kind is unknown, return an empty text block instead, and
-    report the block as dropped.
+    """Return `raw`, a block of an assistant message, unchanged if its kind is known.
+
+    A block of an unknown kind is reported as dropped, and an empty text block is returned instead.
     """
     members = {name for name, value in raw.items() if value is not None} if isinstance(raw, dict) else set()
     if not members or members & _BLOCKS.keys():
@@ -92,10 +93,9 @@ def _known(raw: Any, at: str, drop: Drop) -> Any:
 
 
 def _without_servers(blocks: list[Block], servers: set[str], drop: Drop) -> list[Block]:
-    """Return the blocks without the calls of tools that a provider ran itself, and without the results of these calls.
+    """Return the blocks without calls of tools that a provider ran itself, and without the results of such calls.
 
-    `servers` has the ids of these calls in earlier messages. The function adds the ids of such calls in `blocks` to
-    `servers`.
+    `servers` has the ids of such calls in earlier messages. The function adds the ids of such calls in `blocks`.
     """
     carried = []
     for block in blocks:
@@ -255,7 +255,7 @@ def _thinking(value: Any, at: str, drop: Drop) -> Reasoning:
 
 
 def _cited(value: Any, at: str, drop: Drop) -> Text:
-    """Return a text with its citations, from an earlier answer."""
+    """Return the text of a `citationsContent` block, with its citations."""
     at = f"{at}/citationsContent"
     inner = struct(value, at, ("content", "citations"), drop)
     answer = "".join(_texts(inner.get("content"), f"{at}/content", drop))
@@ -265,9 +265,9 @@ def _cited(value: Any, at: str, drop: Drop) -> Text:
 
 
 def _citation(value: Any, at: str, drop: Drop) -> Citation | None:
-    """Return a citation.
+    """Return a citation. A citation without a location, which only Bedrock has, is reported as dropped.
 
-    Only Bedrock has citations without a location. For such a citation, return None and report it as dropped.
+    The result for it is None.
     """
     inner = struct(value, at, ("title", "source", "sourceContent", "location"), drop)
     cited = "".join(_texts(inner.get("sourceContent"), f"{at}/sourceContent", drop))

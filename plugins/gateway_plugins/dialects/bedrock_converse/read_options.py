@@ -40,7 +40,9 @@ MEMBERS: Final = frozenset(
         "outputConfig", "projectIdentifier", "modelId",
     }
 )  # fmt: skip
-"""Fields of a request in botocore's service model. `modelId` belongs in the URL, but some clients send it here too."""
+"""Fields of a request in botocore's service model.
+
+`modelId` belongs in the URL, but some clients also send it in the body."""
 _READ: Final = (
     frozenset({"output_config", "top_k", "inferenceConfig", "tool_choice", "anthropic_beta"}) | THINKING_MEMBERS
 )
@@ -151,9 +153,9 @@ def _sampling(config: Mapping[str, Any], extra: Mapping[str, Any]) -> tuple[dict
 
 
 def _thinking(top: Members, extra: Mapping[str, Any], drop: Drop) -> ThinkingRequest:
-    """Return the requested thinking, from Converse's own effort or from the extra fields of any model family.
+    """Return the requested thinking, from Converse's `outputConfig.effort` or from the extra fields of a model family.
 
-    If there are several efforts, the first one is used. Efforts that differ from it are reported as dropped.
+    If the request names several different efforts, the first one is used, and the others are reported as dropped.
     """
     efforts = {}
     for steps in _EFFORTS:
@@ -330,9 +332,9 @@ def project(top: Members) -> str:
 
 
 def report_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:
-    """Report as dropped each extra field that is neither read in this module nor passed on (`carried`).
+    """Report as dropped each extra field that this module does not read and the translation does not pass on.
 
-    Extra fields are the fields of `additionalModelRequestFields`.
+    `extra` are the fields of `additionalModelRequestFields`. `carried` are the names that the translation passes on.
     """
     for name in extra:
         if name not in _READ and name not in carried:
@@ -340,10 +342,10 @@ def report_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop
 
 
 def check_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:
-    """Report as dropped each beta, and each extra field that is neither read in this module nor passed on (`carried`).
+    """Report as dropped what a model other than Claude cannot use: every Anthropic beta, and what `report_extras`
+    reports.
 
-    Extra fields are the fields of `additionalModelRequestFields`. Call this for models other than Claude. Raises
-    `Refused` for Anthropic's own tools, because only Claude can call them.
+    Raises `Refused` for Anthropic's own tools, because only Claude can call them.
     """
     if extra.get("tools"):
         field = f"{EXTRAS[1:]}.tools"
@@ -354,7 +356,7 @@ def check_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop)
 
 
 def report_settings(top: Members, drop: Drop) -> None:
-    """Report the metadata, the optimized latency and the project as dropped. Only Bedrock has these fields."""
+    """Report the metadata, the optimized latency and the project as dropped, because only Bedrock has these fields."""
     if metadata(top):
         drop("/requestMetadata")
     if latency(top, drop) == "optimized":

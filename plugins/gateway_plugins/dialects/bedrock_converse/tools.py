@@ -24,9 +24,8 @@ _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _SINGLE: Final = frozenset(
     {"items", "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames", "unevaluatedProperties"}
 )
-"""Keywords of JSON Schema whose value is one schema.
-
-The value of a keyword in `_MAPS` is an object of schemas. The value of a keyword in `_LISTS` is a list of schemas."""
+"""Keywords of JSON Schema whose value is one schema. Keywords in `_MAPS` have an object of schemas, and keywords in
+`_LISTS` a list."""
 
 
 def build_tools(
@@ -119,12 +118,10 @@ def tool_config(
 ) -> tuple[Block | None, Block]:
     """Return `toolConfig`, and the fields for the tool choice in `additionalModelRequestFields`.
 
-    - `history` has the names of the tools that earlier messages call. Converse requires `toolConfig` for such messages,
-      even if the request offers no tool (vercel/ai#7528). In that case, `toolConfig` has the tools in `history`.
-    - Converse has no tool choice "none". The choice is sent in Claude's own field `tool_choice`, if the model accepts
-      this field.
-
-    `thinks` is true if the model thinks (`Plan.thinks`). Some models then refuse a forced tool choice.
+    - `history` has the names of the tools that earlier messages call. If the request offers no tools, `toolConfig` has
+      these tools, because Converse requires definitions for the calls (vercel/ai#7528).
+    - The choice "none", which Converse lacks, is sent in Claude's own field `tool_choice` if the model accepts it.
+    - `thinks` is true if the model thinks. Some thinking models refuse a forced tool choice.
     """
     mode = choice.mode
     if not specs:

@@ -62,7 +62,7 @@ class SearchResult:
 
     @property
     def plain(self) -> str:
-        """The search result as text, for models that do not accept search results."""
+        """The search result as plain text, for models without search-result blocks."""
         return "\n".join([f"{self.title} ({self.source})", *self.texts])
 
 

@@ -1,8 +1,7 @@
-"""Requests an answer that is not an object, such as a list, as a field of an object.
+"""Wraps answers that are not JSON objects in an object, because most APIs accept only schemas of type object.
 
-A Gemini client may give a JSON schema of any type. For example, google-genai's own examples ask for a list. Other APIs
-accept only schemas of type object. So the provider gets the schema of an object with a single field, whose value is the
-answer. In the reply, the gateway takes the answer out of the object.
+A Gemini client may demand JSON of any type. google-genai's own examples demand a list. The provider gets the schema of
+`{"answer": ...}` instead, and the gateway removes the object from the reply.
 """
 
 from __future__ import annotations
@@ -19,15 +18,14 @@ _MEMBER: Final = "answer"
 _BEFORE: Final = f'{{"{_MEMBER}":'
 """Beginning of the object around the answer, in JSON without white space."""
 _MAX_BEFORE: Final = 200
-"""Maximum number of characters to hold back while it is unknown whether the text begins with the object around the
-answer. Longer text is passed on unchanged."""
+"""Maximum number of characters that are held back to find out whether the text begins with `{"answer":`."""
 _DEFINITIONS: Final = ("$defs", "definitions")
 
 
 def in_object(schema: Schema) -> Schema | None:
-    """Return the schema `{"type": "object", "properties": {"answer": schema}}`, with definitions at its top level.
+    """Return the schema of `{"answer": ...}`, or None if `schema` has no type or already allows an object.
 
-    Returns None if `schema` has no type or already allows an object.
+    Definitions in `schema` move to the top level of the result, because references point there.
     """
     kind = schema.get("type")
     if kind is None or kind == "object" or (isinstance(kind, list) and "object" in kind):
@@ -38,11 +36,10 @@ def in_object(schema: Schema) -> Schema | None:
 
 
 class DropInAnswer(msgspec.Struct, frozen=True):
-    """A callback for dropped fields (`flag.Drop`), for a schema that `in_object` has wrapped in the schema of an
-    object.
+    """A `drop` callback for a schema that `in_object` has wrapped.
 
-    The callback gets JSON pointers into the wrapping schema. It passes the matching JSON pointers in the client's own
-    schema to `drop`.
+    It removes `/properties/answer` from each JSON pointer before it calls `drop`, so that reports point into the
+    client's own schema.
     """
 
     drop: Drop
@@ -54,19 +51,16 @@ class DropInAnswer(msgspec.Struct, frozen=True):
 
 
 class AnswerText:
-    """Unwraps the answer, piece by piece, from the JSON object that the schema of `in_object` demands.
-
-    A text that is not such an object is not changed.
-    """
+    """Removes `{"answer":` and `}` from around a streamed answer. Text without them is passed on unchanged."""
 
     def __init__(self) -> None:
         self._held = ""
         """Text that is held back until later text shows whether it belongs to the answer."""
         self._is_inside: bool | None = None
-        """True if an object surrounds the answer, and False if not. It is None while this is not known."""
+        """Whether the text began with `{"answer":`. None means that too little text has come."""
 
     def feed(self, piece: str) -> str:
-        """Add a piece of text. Return the piece of the answer that can be passed on now."""
+        """Add a piece of the provider's text. Return the text to pass on now, or ""."""
         if self._is_inside is False:
             return piece
         self._held += piece
@@ -75,19 +69,16 @@ class AnswerText:
         return self._known()
 
     def close(self) -> str:
-        """End the text. Return the text that is still held back, without the closing brace of the object.
+        """End the text. Return the text that is still held back, without the closing brace of `{"answer": ...}`.
 
-        The next piece begins a new text.
+        A later call of `feed` begins a new text.
         """
         held, inside = self._held, self._is_inside
         self._held, self._is_inside = "", None
         return "" if inside and held.strip() == "}" else held
 
     def _begin(self) -> bool:
-        """Find out from the beginning of the text whether an object surrounds the answer. Store this in `_is_inside`.
-
-        Return True if this is known now, and False if more text is needed.
-        """
+        """Set `_is_inside` if enough text has come. Return whether it is set."""
         plain = "".join(self._held.split())
         if plain.startswith(_BEFORE) and plain != _BEFORE:
             self._is_inside = True

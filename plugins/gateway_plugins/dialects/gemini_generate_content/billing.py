@@ -1,4 +1,4 @@
-"""The parts of a generateContent request that are not billed as text: files, several answers, and searches."""
+"""Finds what makes a generateContent request cost more than its text: files, several candidates, and searches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SEARCHES: Final = ("googleSearch", "google_search")
 
 
 def _blob(blob: Any) -> Iterator[File]:
-    """Yield the file of a part: the data in `inlineData`, or a stored file that `fileData` names by its URI."""
+    """Yield the file in `blob`, the value of a part's `inlineData` or `fileData`."""
     data = mapping(blob)
     kind = billing.kind_of(str(data.get("mimeType") or data.get("mime_type")))
     if isinstance(data.get("data"), str) or data.get("fileUri") or data.get("file_uri"):

@@ -18,11 +18,11 @@ from gateway_plugins.shared.reasoning import Maker
 
 FORM: Final = "gemini"
 CALL: Final = "call"
-"""`Signature.kind` if Gemini signed a function call. The signature is in the thinking block before the call."""
+"""`Signature.kind` for the signature of a function call. The client gets it in a thinking block before the call."""
 TEXT: Final = "text"
-"""`Signature.kind` if Gemini signed a text. The signature is in the thinking block after the text."""
+"""`Signature.kind` for the signature of a text. The client gets it in a thinking block after the text."""
 THOUGHT: Final = "thought"
-"""`Signature.kind` if Gemini signed thinking. The signature is in the block with this thinking."""
+"""`Signature.kind` for the signature of thinking. The client gets it in the block with this thinking."""
 _KINDS: Final = frozenset({CALL, TEXT, THOUGHT})
 
 

@@ -5,7 +5,7 @@ The translation adds the client's messages to a `Conversation`, in order and wit
 They depend on the model only through its capabilities (`Caps`) and its generation (`models.py`). Functions and
 parameters are in `options.py`.
 
-Sources: Google's API reference (GenerateContent), and issues of other projects, named at the rules.
+Sources: Google's API reference (GenerateContent), and the issues of other projects that the docstrings name.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from gateway_plugins.shared.tools import ToolIds
 from gateway_plugins.shared.turns import CONTINUE, NO_OUTPUT, NO_RESULT, Block, frame_document, reminder
 
 FILLER: Final = "."
-"""Text of a user turn that is put before a conversation that begins with the assistant.
+"""Text of the user turn that the gateway adds before a conversation if its first turn is the assistant's.
 
-Gemini refuses a function call that does not follow a content of the user."""
+Gemini refuses a conversation that begins with a function call."""
 ATTACHED: Final = "(the files of this result follow in the next message)"
 _FILE_OF_NAME: Final = 'The file "{}":'
 """Text with the name of a file. It is put before the file, because the API has no field for the name."""
@@ -170,8 +170,8 @@ class Conversation:
 
         - A function call without a result gets an error as its result.
         - If there are no contents, a user's content is added.
-        - A user's content is also added if the last turn is the assistant's and the model cannot continue it. The
-          assistant's turn is sent, but reported as dropped, because the model does not continue it.
+        - If the last turn is the assistant's and the model cannot continue it, a user's content is added, and the
+          assistant's turn is reported as dropped, although it is sent.
         """
         self._flush()
         trailing = self._contents and self._contents[-1]["role"] == "model" and not self._caps.prefill
@@ -191,10 +191,10 @@ class Conversation:
             call.setdefault("thoughtSignature", self._caps.call_signature)
 
     def _flush(self) -> None:
-        """Move everything that came after the last assistant turn into the contents.
+        """Append to `_contents` what came after the last assistant turn: one content with the function results, and
+        one with the results' files and all other parts.
 
-        The function results come first, then the files in these results, and then all other parts.
-        All results are in one content, with nothing else (cloudwego/eino-ext#571).
+        Gemini refuses other parts beside function results (cloudwego/eino-ext#571).
         """
         missing: list[Block] = [
             {"id": made, "content": [text(NO_RESULT)], "is_error": True} for made in self._ids.unanswered()
@@ -213,9 +213,9 @@ class Conversation:
     def _function_response(self, result: Block, beside: list[Block]) -> Block:
         """Return the part with a function response.
 
-        Files that are not allowed in a function response are added to `beside`, after a text with the function's name.
-        The output of the function is sent as text even if it is JSON, because Gemini would interpret a field `$ref` in
-        JSON (vercel/ai#14369).
+        - Files that are not allowed in a function response are added to `beside`, after a text with the function's
+          name.
+        - JSON output is sent as text, because Gemini would interpret a field `$ref` in it (vercel/ai#14369).
         """
         name = self._names[result["id"]]
         content = result["content"]

@@ -58,12 +58,12 @@ def usage_dict(usage: Usage) -> Json:
 
 
 class ReplyOptions(msgspec.Struct, frozen=True):
-    """Facts about the client's request that the writer of the reply needs."""
+    """Values of the client's request that the writer of the reply needs."""
 
     include_thoughts: bool = False
     """True if the client requests the text of the thinking."""
     in_object: bool = False
-    """True if the provider's reply has an object around the answer (`answers.py`)."""
+    """True if the provider was asked for `{"answer": ...}` instead of the client's own schema (`answers.py`)."""
 
 
 class _Writer(ABC):
@@ -85,10 +85,10 @@ class _Writer(ABC):
         """The open function call, without its arguments."""
         self._arguments: list[str] = []
         self._bytes = self._block_start = 0
-        """`_bytes` is the number of UTF-8 bytes of text so far, and `_block_start` the number before the open block."""
+        """`_bytes` counts the UTF-8 bytes of text so far. `_block_start` is its value when the open block began."""
         self._cited: list[str] = []
-        """URLs that the open block cites. They are written at the end of the block, where the cited range ends, because
-        Claude sends citations before the text."""
+        """URLs that the open block cites. They are kept until the block ends, because a citation has the index of the
+        block's last byte."""
         self._citations: list[Json] = []
         self._has_parts = False
         self._stop: Stop | None = None
@@ -221,7 +221,7 @@ class Stream(_Writer):
     def close(self) -> None:
         """Write the last chunk, with an empty text as in Google's streams.
 
-        Do nothing if the reply has not ended, or if the chunk has been written.
+        Do nothing if `finish` was not called, or if the chunk is written already.
         """
         if (stop := self._stop) is not None:
             self._stop = None

@@ -82,7 +82,7 @@ def problem_in_event(data: Any) -> Problem:
 
 
 def _refined(problem: Problem, data: Any) -> Problem:
-    """Return the problem, completed by Google's error name and the error's details."""
+    """Return `problem` with the code and details that follow from `data`, the decoded body of Google's error."""
     data = google_errors.first(data)
     name = text(mapping(mapping(data).get("error")).get("status"))
     code, retryable = _BY_NAME.get(name, (problem.code, problem.retryable))
@@ -102,8 +102,8 @@ def inner(problem: Problem) -> dict[str, Any]:
 def _status_of(problem: Problem) -> tuple[int, str]:
     """Return the HTTP status and Google's error name for a client.
 
-    If the provider's error has one of Google's names, its status and name are passed on unchanged. For any other
-    error, and if the provider has refused the gateway's own key, the gateway's error code decides.
+    An error of a Google provider keeps both, unless the provider has refused the gateway's key. For all other errors,
+    the gateway's error code decides.
     """
     if problem.native in _BY_NAME and problem.status >= 400 and not problem.key_refused:
         return problem.status, problem.native

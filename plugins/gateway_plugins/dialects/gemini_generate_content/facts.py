@@ -1,4 +1,4 @@
-"""Names of fields and finish reasons, and a reader of a reply's facts (usage, stop reason, called tools).
+"""Names of fields and finish reasons, and a reader of a reply's usage, stop reason and called tools.
 
 - A stream has chunks of one kind (`CHUNK`). Each chunk is a whole `GenerateContentResponse`.
 - A stream has no terminal event. The stream is complete if every candidate has a finish reason, or if the prompt was
@@ -19,7 +19,7 @@ from gateway_plugins.dialects.gemini_generate_content.usage import Reports
 from gateway_plugins.shared.lenient import encoded, mapping, sequence, text
 
 CHUNK: Final = "chunk"
-"""Kind of every event of a stream."""
+"""`Event.kind` of every event of a stream. Gemini's stream has only one kind of event."""
 
 CANDIDATES: Final = "candidates"
 CONTENT: Final = "content"
@@ -105,7 +105,6 @@ class Meter:
         self._read(json_api.json_object(body))
 
     def facts(self) -> Facts:
-        """Return what has been read from the reply so far."""
         facts, reports = self._facts, self._reports
         facts.parts = (reports.part(self._model),)
         facts.reported = reports.reported
@@ -125,7 +124,7 @@ class Meter:
 
 
 def _called(candidate: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of called functions. If arguments are streamed, only the first chunk has the name."""
+    """Yield the name of each called function. Only the first chunk of a streamed call has the name."""
     for part in parts_of(candidate):
         if CALL in part and (name := text(mapping(part[CALL]).get("name"))):
             yield name

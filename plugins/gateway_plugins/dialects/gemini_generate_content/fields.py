@@ -35,13 +35,13 @@ def camel_case(name: str) -> str:
 
 
 class Fields(msgspec.Struct, frozen=True):
-    """The known fields of one object, by their names in lowerCamelCase."""
+    """Access to the fields of one JSON object by their names in lowerCamelCase, however the client spells them."""
 
     pointer: str
     """JSON pointer of the object. It is "" for the request itself."""
     _value: Callable[[str], Any]
     _spelled: Mapping[str, str]
-    """The client's spelling of each known field, by the field's name in lowerCamelCase."""
+    """The client's spelling of each field, by the field's name in lowerCamelCase."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._spelled
@@ -90,7 +90,7 @@ def _known(names: Iterable[str], value: Callable[[str], Any], at: str, known: Co
 
 
 def repeated(value: Any, at: str) -> list[tuple[Any, str]]:
-    """Return the elements of a list with their JSON pointers. Any other value counts as a list with one element."""
+    """Return (element, JSON pointer) for each element of a list. Any other value counts as a list with one element."""
     if value is None:
         return []
     if not isinstance(value, list):

@@ -1,7 +1,7 @@
 """Builds the parts of one model turn in a Gemini request from text, thinking and function calls, in their order.
 
-Gemini signs parts of its replies. The client sends a signature back in a thinking block (`carried.py`). The signature
-is put on the part that Gemini signed. The rules are the same for all clients' dialects.
+Gemini signs parts of its replies. The client sends a signature back in a thinking block (`carried.py`), and this module
+puts it on the part that Gemini signed. The rules are the same for all clients' dialects.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class ModelTurn(msgspec.Struct):
     drop: Drop
     parts: list[Block] = msgspec.field(default_factory=list)
     _waiting: list[tuple[str, str]] = msgspec.field(default_factory=list)
-    """Signatures for later function calls, each with the JSON pointer of the thinking block that had the signature."""
+    """Signatures whose function calls have not come yet, each with the JSON pointer of its thinking block."""
     _thinking_at: list[str] = msgspec.field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
-        """True if there is neither a function call nor a visible text. Thinking alone is not sent."""
+        """True if there is neither a function call nor a visible text. A turn with only thinking is not sent."""
         return not any("functionCall" in part or self._is_text(part) for part in self.parts)
 
     def add(self, pieces: Sequence[Piece]) -> None:
@@ -44,10 +44,7 @@ class ModelTurn(msgspec.Struct):
                 self._call(piece)
 
     def report(self) -> None:
-        """Report as dropped the thinking that is not sent.
-
-        If the turn is empty, report all its thinking. Otherwise report each signature whose function call is missing.
-        """
+        """Report as dropped what is not sent: all thinking of an empty turn, or signatures without a function call."""
         for at in self._thinking_at if self.is_empty else [at for _, at in self._waiting]:
             self.drop(at)
 

@@ -1,5 +1,6 @@
-"""Features of Gemini models that differ between generations, and that only this dialect needs to know. All other
-capabilities are in `Caps`.
+"""Features of Gemini models that differ between generations and matter only to this dialect.
+
+All other capabilities of models are in `Caps`.
 
 Sources: Gemini API, Thinking (levels and budgets) and Structured outputs; google-gemini/gemini-cli#16135.
 """
@@ -16,8 +17,7 @@ class Generation(msgspec.Struct, frozen=True):
     """The features that one generation of Gemini models accepts."""
 
     budget: tuple[int, int] | None = None
-    """Smallest and largest thinking budget in tokens. The value is None if the models accept a thinking level instead.
-    """
+    """Smallest and largest thinking budget in tokens. It is None if the models accept a thinking level instead."""
     json_with_tools: bool = True
     """True if one request may both require a JSON answer and offer functions."""
     result_files: bool = True
@@ -30,7 +30,7 @@ _OLDER: Final = (
     ("gemini-2.5-flash-lite*", Generation((512, 24_576), json_with_tools=False, result_files=False)),
     ("gemini-[12]*", Generation((1, 24_576), json_with_tools=False, result_files=False)),
 )
-"""Pairs of a glob for models before Gemini 3, and the rules for these models. The first glob that matches decides."""
+"""Pairs (glob, features) for models before Gemini 3. The first glob that matches the model's id decides."""
 
 
 def generation(model: str) -> Generation:

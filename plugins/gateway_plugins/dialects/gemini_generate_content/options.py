@@ -68,10 +68,9 @@ def merge(*members: Block) -> Block:
 
 
 def for_operation(body: Block, operation: str) -> Block:
-    """Return the body for an operation.
+    """Return the body for an operation: for countTokens, `body` in the field `generateContentRequest`.
 
-    Of the fields of a generateContent body, countTokens accepts only `contents` at its top level. So for countTokens,
-    the whole body is put into the field `generateContentRequest`.
+    At its top level, countTokens accepts only `contents`.
     """
     return {"generateContentRequest": body} if operation == COUNT_TOKENS else body
 
@@ -86,7 +85,7 @@ class _Functions(msgspec.Struct, frozen=True):
 
 
 def _functions(offered: OfferedTools, names: Names, drop: Drop) -> _Functions:
-    """Return the functions for the offered tools. Cache breakpoints are reported as dropped: Gemini has none."""
+    """Return the functions for the offered tools. Gemini has no cache breakpoints, so they are reported as dropped."""
     declarations = []
     for tool in offered.tools:
         schema = json_schema(tool_schema(tool.schema, tool.name, tool.schema_at, drop), tool.schema_at, drop)
@@ -136,8 +135,8 @@ def _tool_members(functions: _Functions, caps: Caps, drop: Drop) -> Block:
 def plan(requested: Parameters, caps: Caps, generation: Generation, drop: Drop) -> Plan:
     """Return the planned thinking and output limit.
 
-    The thinking budget is reported as dropped if the model accepts no budget. Anthropic's `display` is reported if
-    `includeThoughts` cannot express it (`_DISPLAYS`).
+    Two values are reported as dropped: a thinking budget if the model accepts none, and a `thinking.display` (a field
+    of Anthropic's API) that `includeThoughts` cannot express.
     """
     thinking = requested.thinking
     if thinking.anthropic is not None:
@@ -165,11 +164,11 @@ def parameters(requested: Parameters, planned: Plan, caps: Caps, generation: Gen
 
 
 def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Caps, drop: Drop) -> Block:
-    """Return `generationConfig` with the seed and the penalties that Gemini accepts.
+    """Return `generationConfig` with the seed and the penalties.
 
-    `given` has the values, by the field's name in OpenAI's Chat API. `pointer` converts such a name to the JSON pointer
-    of the client's field, for reports. Penalties are dropped for a model without sampling parameters. A seed of more
-    than 32 bits is always dropped.
+    - `given` has the values, by their names in OpenAI's Chat API.
+    - `pointer` converts such a name to the JSON pointer of the client's field, for reports of dropped fields.
+    - A seed of more than 32 bits is dropped, and penalties for a model without sampling parameters.
     """
     refused = [name for name in _PENALTIES if name in given and caps.sampling == "none"]
     if not -numbers.MAX_INT32 <= given.get("seed", 0) <= numbers.MAX_INT32:
@@ -247,7 +246,7 @@ def _response_format(wanted: JsonFormat, drop: Drop) -> Block:
 
 
 def json_object(at: str, offered: OfferedTools, generation: Generation, drop: Drop) -> FormattedOutput:
-    """Return the field that demands any JSON object as the answer (no schema).
+    """Return the field that demands a JSON object without a schema as the answer.
 
     If the model refuses this field together with functions, return a hint for the prompt instead.
     """

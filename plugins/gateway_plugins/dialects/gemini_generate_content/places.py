@@ -21,17 +21,14 @@ _CODE: dict[tuple[str, str, str], Kind] = {
     ("executableCode", "executable_code", "code"): "arguments",
     ("codeExecutionResult", "code_execution_result", "output"): "text",
 }
-"""The kind of text in a part with code, and in a part with the output of code.
+"""`Place.kind` of code and of its output.
 
 A key is a triple of field names: the part's field in camelCase, the same field in snake_case, and the field inside it
 that has the text."""
 
 
 def places(event: Event) -> Iterable[Place | End | Copy]:
-    """Return where the texts are in a request, in a reply, or in a chunk of a stream.
-
-    A chunk has the form of a reply, and continues the texts of earlier chunks.
-    """
+    """Return the position of each text in a request, a reply, or a chunk of a stream."""
     data = mapping(event.data)
     if event.kind == REQUEST:
         return _requests(data)
@@ -45,10 +42,10 @@ def _requests(data: dict[str, Any]) -> Iterator[Place | End]:
 
 
 def _answer(data: dict[str, Any]) -> tuple[Place | End, ...]:
-    """Return the places of a chunk that only continues the text of one answer, or () for any other event.
+    """Return the position of the text in a chunk that only continues one answer, or () for any other event.
 
-    This is the fast path, because nearly all chunks only continue one answer. The result has the `Place` of the text,
-    and the `End` of the answer's thinking, because no thinking comes after text.
+    This is the fast path for nearly all chunks. The result also has an `End`: the answer's thinking has ended, because
+    no thinking comes after text.
     """
     try:
         (candidate,) = data["candidates"]
@@ -68,9 +65,7 @@ def _piece(block: int) -> tuple[Place | End, ...]:
 
 
 _PLAIN: Final = {"content", "index", "safetyRatings"}
-"""Fields that a candidate may have in a chunk that only continues an answer.
-
-A candidate with any other field may end the answer, or may have another text."""
+"""Fields that a candidate may have in a chunk that only continues an answer (`_answer`)."""
 
 
 def _candidates(candidates: list[Any]) -> Iterator[Place | End | Copy]:
@@ -92,7 +87,7 @@ def _request(data: dict[str, Any], path: Path) -> Iterator[Place | End]:
 
 
 def _grounding(candidate: dict[str, Any], path: Path) -> Iterator[Place | Copy]:
-    """Yield a `Place` for each text in a candidate's grounding, and a `Copy` for each field that repeats texts."""
+    """Yield the paths of texts in `groundingMetadata` (`Place`), and of fields that repeat texts (`Copy`)."""
     grounding = mapping(candidate.get("groundingMetadata"))
     where = (*path, "groundingMetadata")
     for number, query in enumerate(sequence(grounding.get("webSearchQueries"))):

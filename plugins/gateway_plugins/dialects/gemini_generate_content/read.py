@@ -69,17 +69,17 @@ def messages(top: Fields, drop: Drop) -> list[Message]:
 
 
 class _Contents(msgspec.Struct):
-    """Reads the elements of `contents`, and collects the messages that they become."""
+    """Converts the elements of `contents` to messages."""
 
     drop: Drop
     _conversation: list[Message] = msgspec.field(default_factory=list)
     _turn: list[Part | Call | Reasoning] = msgspec.field(default_factory=list)
-    """Content of the model's turn that is being read."""
+    """Content of the model's current turn, as far as it has been read."""
     _turn_at: str = ""
     _thoughts: list[Reasoning] = msgspec.field(default_factory=list)
-    """Unsigned thinking that has not been added to the turn yet.
+    """Thinking that has not been added to the turn yet.
 
-    It is not added if a signature that the gateway wrote follows, because this signature contains the same thinking.
+    It is discarded if the next signature is one that the gateway wrote. Such a signature contains the same thinking.
     """
     _calls: list[Call] = msgspec.field(default_factory=list)
     """The function calls of the model's last turn."""
@@ -134,14 +134,15 @@ class _Contents(msgspec.Struct):
         self._conversation.append(Message("assistant", self._turn_at, turn))
 
     def _add_thoughts(self) -> None:
-        """Move the unsigned thinking in `_thoughts` to the turn, as one block."""
+        """Move the thinking in `_thoughts` to the turn, as one block."""
         thoughts, self._thoughts = self._thoughts, []
         if thoughts:
             self._turn.append(replace(thoughts[0], text="".join(thought.text for thought in thoughts)))
 
     def _users(self, content: Fields) -> None:
-        """Read an element of `contents` with the role of the user. Each function response becomes a message of its own,
-        before the other parts.
+        """Read an element of `contents` with the role of the user.
+
+        Each function response becomes a separate message. All other parts become one message after these.
         """
         parts: list[Part] = []
         for part in self._parts(content):
@@ -177,9 +178,10 @@ class _Contents(msgspec.Struct):
             self.drop(part.pointer)
 
     def _read_signature(self, part: Fields) -> bool:
-        """Add the thinking inside a signature that the gateway wrote. Return whether the part has such a signature.
+        """Add the thinking blocks that are encoded in the part's `thoughtSignature`, if the gateway wrote it.
 
-        Any other signature is reported as dropped, because providers of other dialects cannot use it.
+        Return whether the gateway wrote it. Any other signature is reported as dropped, because providers of other
+        dialects cannot use it.
         """
         value = text_of(part.get("thoughtSignature"), part.at("thoughtSignature"))
         blocks = signatures.unpacked(value)
@@ -240,10 +242,10 @@ class _Contents(msgspec.Struct):
 
 
 def _kind(part: Fields, *, needed: bool = True) -> str:
-    """Return the kind of a part. Return "" for a part without a kind, if `needed` is false.
+    """Return the kind of a part: the one field of `_DATA` that the part has.
 
-    Raises `Refused` for a part with several kinds. If `needed` is true, also raises `Refused` for a part without a
-    kind.
+    Raises `Refused` if the part has several of these fields. If it has none, raises `Refused` if `needed` is true, and
+    returns "" otherwise.
     """
     kinds = [name for name in _DATA if part.get(name) is not None]
     if len(kinds) > 1 or (needed and not kinds):
@@ -274,8 +276,8 @@ def _not_here(part: Fields) -> Refused:
 def _output(response: Fields) -> tuple[str, bool]:
     """Return the output of a function as text, and whether it is an error.
 
-    The output is the field `output` or `error` of the response, or else the whole response (Google's API reference,
-    FunctionResponse).
+    The output is the field `output` or `error` of the response, if the response has no other field. Otherwise it is the
+    whole response (Google's API reference, FunctionResponse).
     """
     value = object_of(response.get("response"), response.at("response"))
     if value.keys() == {_OUTPUT} or value.keys() == {_ERROR}:

@@ -43,7 +43,7 @@ _CHAT: Final[Mapping[str, str]] = {
     "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty",
 }
-"""Google's name of each parameter that only Google's API and Chat have. The key is Chat's name."""
+"""Google's name of each parameter that only Google's API and OpenAI's Chat have. The key is Chat's name."""
 _CONFIG: Final = frozenset({
     *_SAMPLING.values(), *_CHAT.values(), "maxOutputTokens", "stopSequences", "candidateCount", "responseMimeType",
     "responseSchema", "responseJsonSchema", "responseModalities", "responseLogprobs", "logprobs", "thinkingConfig",
@@ -72,7 +72,7 @@ _JSON: Final = "application/json"
 
 
 def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, ReplyOptions]:
-    """Return the values of the request, and the facts about it that the writer of the reply needs.
+    """Return the values for the provider's request, and those that the writer of the reply needs.
 
     Raises `Refused` for a request that is malformed or cannot be served.
     """
@@ -136,10 +136,7 @@ def _stops(config: Fields) -> list[str]:
 
 
 def _format(config: Fields, drop: Drop) -> tuple[Format, bool]:
-    """Return the answer's format.
-
-    The second value is true if the format wraps the client's schema in the schema of an object (`answers.py`).
-    """
+    """Return the answer's format. The second value is true if the format demands `{"answer": ...}` (`answers.py`)."""
     mime = text_of(config.get("responseMimeType"), config.at("responseMimeType")) or _TEXT
     if mime not in (_TEXT, _JSON):
         field = param(config.at("responseMimeType"))
@@ -159,9 +156,10 @@ def _format(config: Fields, drop: Drop) -> tuple[Format, bool]:
 
 
 def _thinking(config: Fields, drop: Drop) -> tuple[ThinkingRequest, bool]:
-    """Return the requested thinking, and whether the client wants to see it (`includeThoughts`).
+    """Return the requested thinking, and the value of `includeThoughts`.
 
-    Google's models think by default. So `includeThoughts` also requests thinking, unless `thinkingBudget` is 0.
+    `includeThoughts` also requests thinking, unless `thinkingBudget` is 0. Google's models think by default, so clients
+    need no other field.
     """
     known = ("includeThoughts", "thinkingBudget", "thinkingLevel")
     thinking = fields(config.get("thinkingConfig") or {}, config.at("thinkingConfig"), known, drop)

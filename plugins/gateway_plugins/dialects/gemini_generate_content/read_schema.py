@@ -25,10 +25,9 @@ _UNSPECIFIED: Final = "type_unspecified"
 _NULL: Final = "null"
 _NULL_SCHEMA: Final[Mapping[str, str]] = {"type": _NULL}
 _ELSEWHERE: Final = frozenset({"$ref", "allOf", "const", "not"})
-"""Keywords that may forbid null. A nullable schema with such a keyword becomes an `anyOf` of the schema and null."""
+"""Keywords that may forbid null. A nullable schema with such a keyword becomes `{"anyOf": [schema, null]}`."""
 _ABOUT: Final = frozenset({"title", "description", "default", "examples", "$defs", "definitions"})
-"""Keywords that do not restrict values. When a nullable schema becomes an `anyOf` of the schema and null, these
-keywords stay beside `anyOf`."""
+"""Keywords that do not restrict values. If a nullable schema becomes an `anyOf`, these keywords stay outside."""
 _NOT_KEYWORDS: Final = frozenset({"nullable", "propertyOrdering", "example"})
 """Fields that JSON Schema does not have. `propertyOrdering` determines the order of the properties."""
 _COUNTS: Final = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
@@ -51,8 +50,8 @@ A schema with the format `enum` also has the keyword `enum`, so nothing is lost.
 def json_schema(value: Any, at: str) -> Any:
     """Return a schema, or a list of schemas, as JSON Schema. Any other value is returned unchanged.
 
-    `at` is the JSON pointer of the value. Raises `Refused` if a number in the schema that counts something, such as
-    `minItems`, is not a whole number from 0 to `MAX_INT64`.
+    `at` is the JSON pointer of the value. Raises `Refused` if the value of a keyword in `_COUNTS`, such as `minItems`,
+    is not a whole number from 0 to `MAX_INT64`.
     """
     if isinstance(value, list):
         return [json_schema(each, f"{at}/{index}") for index, each in enumerate(value)]

@@ -28,8 +28,9 @@ _BEHAVIORS: Final = {"UNSPECIFIED": "", "BLOCKING": "", "NON_BLOCKING": "non_blo
 _CALLING: Final = "functionCallingConfig"
 _ALLOWED: Final = "allowedFunctionNames"
 _VALIDATED: Final = "validated"
-"""Mode in which function calls must match the functions' schemas exactly. It is replaced by `auto` and reported as
-dropped."""
+"""Mode of the tool choice in which calls must match the functions' schemas exactly.
+
+No other API has it, so `auto` replaces it, and it is reported as dropped."""
 _MODES: Final = {
     "MODE_UNSPECIFIED": "auto", "AUTO": "auto", "ANY": "any", "NONE": "none", "VALIDATED": _VALIDATED,
 }  # fmt: skip

@@ -29,7 +29,10 @@ _VALUES: Final = frozenset({"enum", "default", "examples", "example", "required"
 
 
 def json_schema(schema: Any, at: str, drop: Drop) -> Any:
-    """Return the schema in Gemini's form, and report lost parts as dropped. `at` is the JSON pointer of the schema."""
+    """Return the schema in Gemini's form. `at` is the JSON pointer of the schema.
+
+    Keywords and values that Gemini does not accept are reported as dropped.
+    """
     made = merge_all_of(_to_gemini(inline_references(schema, at, drop), at, drop), at, drop)
     _report_all_of(made, at, drop)
     return made

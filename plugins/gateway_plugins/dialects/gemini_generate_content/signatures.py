@@ -31,17 +31,16 @@ _PLACEHOLDERS: Final = frozenset({
     for plain in ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
     for text in (plain.translate(_STANDARD), base64.b64encode(plain.encode()).decode().rstrip("="))
 })  # fmt: skip
-"""Values that clients send in place of a missing signature (Google's guide to thought signatures).
+"""Values that clients send in place of a missing signature, plain and in base64 (Google's guide to thought signatures).
 
-Each placeholder is listed as plain text and in base64. In the plain text, `/` replaces `_`, because `is_placeholder`
-replaces it in the client's value too."""
+The plain values have `/` instead of `_`, because `is_placeholder` makes the same replacement in the client's value."""
 
 
 def packed(blocks: Sequence[Mapping[str, str]]) -> str:
-    """Return the `thoughtSignature` for thinking blocks.
+    """Return a `thoughtSignature` in which thinking blocks are encoded.
 
-    Each block has `thinking` and `signature`, or has `data`. The signature or data must already have the tag of its
-    model family.
+    Each block has `thinking` and `signature`, or `data`. The signature or data must begin with the gateway's tag for
+    its model family (`shared/reasoning.py`).
     """
     return base64.b64encode(_MARK + orjson.dumps(blocks)).decode()
 

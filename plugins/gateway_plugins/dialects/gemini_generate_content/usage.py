@@ -29,7 +29,7 @@ _COUNTS: Final = (_PROMPT, _CACHED, _TOOLS, _OUTPUT, _THOUGHTS, _TOTAL)
 _DETAILS: Final = ("promptTokensDetails", "toolUsePromptTokensDetails", "cacheTokensDetails", "candidatesTokensDetails")
 _AUDIO: Final = "AUDIO"
 _PRICED_APART: Final = {_AUDIO: "audio", "IMAGE": "image"}
-"""Modalities whose tokens may have their own price. The values are prefixes of names in `Part.extra`, such as
+"""Modalities whose tokens may have their own price, each with the prefix of its counts in `Part.extra`, such as
 `audio_input`."""
 _TRAFFIC: Final = {"ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex"}
 """The service tier for each `trafficType` of Vertex that has its own price. All other types have the standard price."""
@@ -85,19 +85,18 @@ class Reports:
 
     @property
     def is_exact(self) -> bool:
-        """True if the cost follows exactly from the counts.
+        """True if the cost follows exactly from the counts. It is False in these cases:
 
-        It is False if the reply used searches, because some models charge a fee per search and others a fee per prompt.
-        It is also False if cached tokens may be audio, because cached audio costs more than other cached tokens.
+        - The reply used searches. Some models charge a fee per search, and others a fee per prompt.
+        - Cached tokens may be audio. Cached audio costs more than other cached tokens.
+        - The total has tokens that are in no other count.
         """
         cached_audio = self._modalities.get("cacheTokensDetails", {}).get(_AUDIO, 0)
         return not (self._is_grounded or cached_audio or self._unexplained or self._has_unknown_cache)
 
     @property
     def _candidates(self) -> int:
-        """Number of tokens of the candidates. If the reply does not report this number, it is the total minus the other
-        counts.
-        """
+        """Number of tokens of the candidates, as reported. If it is missing, it is the total minus the other counts."""
         counts = self._counts
         known = counts[_PROMPT] + counts[_TOOLS] + counts[_THOUGHTS]
         return counts[_OUTPUT] or max(0, counts[_TOTAL] - known)

@@ -47,7 +47,10 @@ _UNMAPPED: Final = ("groundingMetadata", "urlContextMetadata", "logprobsResult")
 
 
 class Reader:
-    """Reads one reply. Each block of thinking gets a tag with the model's family (`shared/reasoning.py`)."""
+    """Reads one reply, and puts the gateway's tag before each signature of thinking.
+
+    The tag names the model's family (`shared/reasoning.py`).
+    """
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -56,7 +59,7 @@ class Reader:
         self._drop = drop
         self._reports = Reports()
         self._started = self._thinks = self._in_text = False
-        """`_started` is True after the first chunk, `_thinks` in a block of thinking, `_in_text` in a block of text."""
+        """`_started`: the first chunk has come. `_thinks`: a block of thinking is open. `_in_text`: a text is open."""
         self._native = self._blocked = ""
         """`_native` is the candidate's finish reason. `_blocked` is the reason why the prompt was blocked, or ""."""
         self._cited: set[str] = set()
@@ -137,10 +140,10 @@ class Reader:
     def _call(self, call: Mapping[str, Any], signature: str, writer: Writer) -> None:
         """Write a function call.
 
-        - The input of the schema tool is the answer. The client gets no call of the schema tool, so the signature of
-          such a call is reported as dropped.
-        - A call without a name is a later piece of streamed arguments. The gateway never requests streamed arguments,
-          so such a call is dropped.
+        - A call of the schema tool (a tool whose input is the answer) is written as text. Its signature is reported as
+          dropped.
+        - A call without a name is reported as dropped. It is a later piece of streamed arguments, which the gateway
+          never requests.
         """
         name = lenient.text(call.get("name"))
         if not name:
@@ -158,7 +161,7 @@ class Reader:
         writer.block_end()
 
     def _carry(self, kind: str, signature: str, writer: Writer) -> None:
-        """Write a signature into the open thinking block. If no such block is open, write it as redacted thinking.
+        """Write a signature of Gemini as the signature of the open thinking block, or else as redacted thinking.
 
         `kind` tells what Gemini signed (`Signature.kind`).
         """
@@ -174,7 +177,10 @@ class Reader:
             writer.redacted(token)
 
     def _settle(self, writer: Writer) -> None:
-        """End the open thinking block. Gemini did not sign it, so its signature is only the model family's tag."""
+        """End the open thinking block without a signature of Gemini.
+
+        The block still gets a signature: the gateway's tag, which names the model family that wrote the thinking.
+        """
         if self._thinks:
             self._thinks = False
             writer.signature(self._maker.tagged(""))

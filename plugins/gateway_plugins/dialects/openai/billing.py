@@ -1,4 +1,4 @@
-"""The parts of requests to OpenAI's APIs that are not billed as text: files, several answers, and OpenAI's tools."""
+"""Finds what makes a request to OpenAI cost more than its text: files, several choices (`n`), and OpenAI's tools."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ _FEES: Final[Mapping[str, int]] = {
     "file_search": 2_500_000,
     "image_generation": 250_000_000,
 }
-"""Fees of OpenAI's tools in nanodollars (platform.openai.com/docs/pricing).
-
-They are the fees for one container, for one search in files, and for the most expensive image of gpt-image-1."""
+"""Fees of OpenAI's tools in nanodollars: for one container, one file search, and the most expensive image of
+gpt-image-1 (platform.openai.com/docs/pricing)."""
 
 
 def _image(block: Mapping[str, Any]) -> Iterator[File]:
@@ -31,10 +30,7 @@ def _generated(block: Mapping[str, Any]) -> Iterator[File]:
 
 
 def _content_of(block: Mapping[str, Any]) -> Iterable[Any]:
-    """Return the values of `content` (of a message) and `output` (of a tool result), which may have files inside.
-
-    The value of a missing field is None.
-    """
+    """Return the fields of a message or tool result that may have files inside. A missing field is None."""
     return block.get("content"), block.get("output")
 
 

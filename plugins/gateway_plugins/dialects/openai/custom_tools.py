@@ -1,4 +1,4 @@
-"""Converts OpenAI's custom tools, whose input is free text, to functions. Other APIs have only functions.
+"""Converts OpenAI's custom tools, whose input is free text, to functions, because other APIs have only functions.
 
 The function has one property, for the whole input. Both Chat and Responses have custom tools. Sources: OpenAI's API
 reference (Function calling, custom tools) and the openai SDK's types.
@@ -29,9 +29,8 @@ _GRAMMAR: Final = "The input must follow this {} grammar:\n{}"
 def described(description: str, form: Mapping[str, Any], at: str, drop: Drop) -> str:
     """Return the description of a custom tool, with the grammar of its input appended.
 
-    `form` is the client's field `format`, and `at` is its JSON pointer. In Chat, the grammar is in the field `grammar`
-    of `form`. In Responses, `form` itself is the grammar. A grammar is reported as dropped, because the provider does
-    not enforce it.
+    `form` is the tool's field `format` with the grammar, and `at` is its JSON pointer. The grammar is also reported as
+    dropped, because the provider does not enforce it.
     """
     if form.get("type") in (None, "text"):
         return description
@@ -44,10 +43,9 @@ def described(description: str, form: Mapping[str, Any], at: str, drop: Drop) ->
 
 
 def input_of(arguments: str) -> str:
-    """Return the input for a custom tool. `arguments` is what the model wrote for the function that replaces the tool.
+    """Return the input of a custom tool. `arguments` is the JSON that the model wrote for the tool's function.
 
-    Normally `arguments` is a JSON object with the text in the field `input`. If there is no such text, all of
-    `arguments` is the input.
+    The input is the field `input`. If `arguments` has no such field, all of `arguments` is the input.
     """
     try:
         given = lenient_json.loads(arguments)

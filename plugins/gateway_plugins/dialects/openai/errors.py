@@ -1,7 +1,7 @@
 """Errors in OpenAI's form, for Chat Completions and Responses: statuses, types and codes.
 
-Within a stream, Chat Completions and Responses have different error events. The plugin of each
-API writes its own. Source: OpenAI's API reference (Errors).
+Within a stream, Chat Completions and Responses have different error events, which the plugins of the two APIs write.
+Source: OpenAI's API reference (Errors).
 """
 
 from __future__ import annotations

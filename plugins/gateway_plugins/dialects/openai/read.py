@@ -32,17 +32,14 @@ MAX_TEMPERATURE: Final = 2
 
 
 class ChoiceMember(msgspec.Struct, frozen=True):
-    """The value of the client's `tool_choice`.
-
-    If `allowed` names tools, the function `offer` removes all other tools from the offered tools.
-    """
+    """The value of the client's `tool_choice`."""
 
     mode: str = "auto"
     """`auto`, `none`, `any` or `tool` (`shared/offered_tools.py`)."""
     name: str = ""
     """Name of the tool that must be called. It is "" if the mode is not `tool`."""
     allowed: tuple[str, ...] | None = None
-    """Names of the tools that the model may call, from `allowed_tools`. The value is None if it may call all tools."""
+    """Names of the tools that the model may call (`allowed_tools`), or None if it may call all offered tools."""
 
 
 def refuse_files(parts: Iterable[Part], role: str) -> None:
@@ -56,8 +53,8 @@ def breakpoint_ttl(raw: Mapping[str, Any], at: str, drop: Drop) -> Ttl:
     """Return the lifetime of a part's cache breakpoint, or "" for the default. Return None if the part has no
     breakpoint.
 
-    OpenAI's lifetimes are minima of 30 minutes or twelve hours. Other providers have five minutes or an hour. So both
-    of OpenAI's lifetimes become an hour. Twelve hours are also reported as dropped.
+    OpenAI's lifetimes (30 minutes or twelve hours) become one hour, the longest that other providers have. Twelve hours
+    are also reported as dropped.
     """
     mark = raw.get(BREAKPOINT)
     if mark is None:
@@ -74,12 +71,10 @@ def breakpoint_ttl(raw: Mapping[str, Any], at: str, drop: Drop) -> Ttl:
 
 
 def refuse_promises(top: Members) -> None:
-    """Raise `Refused` if the request relies on a service of OpenAI that no other provider has. There are two such
-    services:
+    """Raise `Refused` if the request relies on one of two services that only OpenAI has:
 
-    - `prompt_cache_options.prewarm`: OpenAI only fills the prompt cache, and gives no answer.
-    - `moderation.policy` with the mode `block`: OpenAI blocks a harmful input or answer. In other modes, moderation
-      only gives scores, and other code reports the field as dropped.
+    - `prompt_cache_options.prewarm`: OpenAI fills the prompt cache and gives no answer.
+    - `moderation.policy` with the mode `block`: OpenAI blocks a harmful input or answer.
     """
     if mapping(member(top, "prompt_cache_options")).get("prewarm") is True:
         field = "prompt_cache_options.prewarm"
@@ -105,7 +100,7 @@ def service_tier(top: Members) -> str:
 
 
 def offer(tools: Sequence[Tool], choice: ChoiceMember, top: Members, field: str = "tool_choice") -> OfferedTools:
-    """Return the tools that may be called, and the tool choice.
+    """Return the tools that may be called, and the tool choice. Tools that `choice.allowed` excludes are left out.
 
     Raises `Refused` for a choice that the offered tools cannot satisfy. The error names `field`.
     """

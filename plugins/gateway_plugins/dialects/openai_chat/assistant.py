@@ -39,10 +39,9 @@ class AssistantMessage(msgspec.Struct):
     _members: Block = msgspec.field(default_factory=dict)
     """Fields of the message that hold thinking or encrypted reasoning (`carried.py`), by the field's name."""
     _tokens: dict[str, Block] = msgspec.field(default_factory=dict)
-    """The fields that hold the encrypted reasoning of a tool call, by the client's id of the call."""
+    """Fields with encrypted reasoning to put on tool calls, by the client's id of the call."""
     _tokens_at: dict[str, str] = msgspec.field(default_factory=dict)
-    """JSON pointers, in the client's request, of the thinking blocks from which the values in `_tokens` come. The key
-    is the client's id of the call, as in `_tokens`."""
+    """JSON pointer of the client's thinking block from which an entry of `_tokens` comes, by the id of the call."""
     _thinking_at: list[str] = msgspec.field(default_factory=list)
     """JSON pointers, in the client's request, of the thinking blocks that were added to the message."""
     _after_text: bool = False
@@ -59,9 +58,9 @@ class AssistantMessage(msgspec.Struct):
             self._after_text = isinstance(piece, str)
 
     def write(self, message: Block, call_id: Callable[[Call], str], refusal: str = "") -> None:
-        """Write all added pieces into `message`. If `message` has pieces of an earlier turn, append to them.
+        """Write all added pieces into `message`, after the pieces of an earlier turn that it may have.
 
-        `call_id` returns the provider's id of a tool call. `refusal` is the text of a refusal by the model, or "".
+        `call_id` returns the provider's id of a tool call. `refusal` is the text with which the model refused, or "".
         """
         content = self._content()
         if message.get("content") and content:
@@ -83,7 +82,7 @@ class AssistantMessage(msgspec.Struct):
         return not self.calls and not any(part["type"] != "text" or part["text"].strip() for part in self._parts)
 
     def report(self) -> None:
-        """Report the thinking as dropped. Call this if the message is left out."""
+        """Report all thinking as dropped, because the message is not sent."""
         for at in dict.fromkeys(self._thinking_at):
             self.drop(at)
 
@@ -107,9 +106,9 @@ class AssistantMessage(msgspec.Struct):
         self._thinking_at.append(part.at)
 
     def _take(self, tokens: carried.Returned, part: Reasoning) -> None:
-        """Add the encrypted reasoning (`tokens`) of the thinking block `part` to the message.
+        """Add the client's thinking block `part` to the message, in the form in which the provider sent it.
 
-        Also add the block's thinking, in the form in which the provider sent it.
+        `tokens` is the encrypted reasoning in the block.
         """
         for name, value in tokens.message.items():
             _merge(self._members, name, value)

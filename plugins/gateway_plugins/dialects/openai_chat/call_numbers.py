@@ -65,7 +65,10 @@ class _Piece(msgspec.Struct, frozen=True):
 
 
 class CallNumbers:
-    """Finds the tool call to which each piece belongs. Calls are numbered in the order in which they begin."""
+    """Finds the tool call to which each entry of a delta's `tool_calls` belongs.
+
+    Calls are numbered in the order in which they begin.
+    """
 
     def __init__(self) -> None:
         self._calls: list[_Known] = []
@@ -73,10 +76,10 @@ class CallNumbers:
         self._by_index: dict[int, _Known] = {}
 
     def read(self, entries: Iterable[Any], *, whole: bool = False) -> list[tuple[int, dict[str, Any]]]:
-        """Return the pair (number of the tool call, entry) for each entry of `tool_calls`.
+        """Return (number of the tool call, entry) for each entry of `tool_calls`.
 
-        If `whole` is true, each entry is a separate call. In a stream, an entry that repeats a complete call is left
-        out.
+        Entries that repeat a complete call are left out. If `whole` is true, the reply is not streamed, and each entry
+        is a separate call.
         """
         seen: set[int] = set()
         numbered = []
@@ -107,7 +110,7 @@ class CallNumbers:
         return call
 
     def _call_of(self, piece: _Piece, seen: set[int]) -> _Known | None:
-        """Return the known tool call that a piece continues, or None if the piece begins a call.
+        """Return the earlier tool call that a piece continues, or None if the piece begins a new call.
 
         `seen` has the numbers of the calls with an earlier piece in the same delta.
         """

@@ -36,7 +36,7 @@ MESSAGE: Final = frozenset({
 })  # fmt: skip
 """Names of a message's fields in which encrypted reasoning may be."""
 CALL: Final = frozenset({"extra_content", "provider_specific_fields", "thought_signature"})
-"""Names of the fields in which encrypted reasoning may be: fields of a tool call, or of its `function`."""
+"""Names of fields of a tool call, or of its `function`, in which encrypted reasoning may be."""
 _OF_FAMILY: Final = frozenset({"extra_content"})
 """Fields with encrypted reasoning that every provider of the model family gets back. Any other field with encrypted
 reasoning goes back only to the provider that made it."""
@@ -57,7 +57,7 @@ BLOCKS: Final = "thinking_blocks"
 _TEXTS: Final = frozenset({TEXT, "reasoning", PART, BLOCKS, DETAILS})
 _SIGNED: Final = ("signature", "data")
 _JOINED: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
-"""Maps each type of entry in `reasoning_details` that a stream sends in pieces to the field that has the pieces."""
+"""Field that has the pieces, for each type of entry in `reasoning_details` that a stream sends in pieces."""
 
 
 class Gathered(msgspec.Struct):
@@ -94,12 +94,15 @@ class Gathered(msgspec.Struct):
             self._calls[call_id] = {**self._calls.get(call_id, {}), **members}
 
     def take(self, thinking: str = "", **signed: str) -> str:
-        """Return the gathered reasoning, encoded for the client, and remove it from this object. Return "" if there is
-        none.
+        """Return the gathered reasoning, encoded for the client, and forget it. Return "" if there is none.
 
-        Reasoning that cannot be encoded is reported as dropped, and the result is "". `thinking` is the name of the
-        provider's field that has the text of the thinking block, such as `reasoning_content`. It is "" if there is no
-        such block. `signed` is the field `signature` or `data` of an entry in LiteLLM's `thinking_blocks`.
+        The result becomes the signature of a thinking block, or redacted thinking.
+
+        - `thinking` is the provider's field that had the text of the thinking block, such as `reasoning_content`. It is
+          "" for redacted thinking.
+        - `signed` is the field `signature` or `data` of an entry in LiteLLM's `thinking_blocks`.
+
+        Reasoning that is too large is reported as dropped, and the result is "".
         """
         message = {name: value for name, value in self._message.items() if value}
         calls, self._message, self._calls = self._calls, {}, {}
@@ -140,8 +143,7 @@ def _add(members: Json, name: str, value: Any) -> None:
 
 
 def _add_entry(entries: list[Json], entry: Json) -> None:
-    """Add an entry of `reasoning_details` from a stream. If the entry is a further piece of the last entry, join the
-    two.
+    """Add an entry of `reasoning_details` from a stream, or join it to the last entry if it continues that.
 
     The pieces of one entry are consecutive, and have the same type and index.
     """
@@ -160,22 +162,22 @@ class Returned(msgspec.Struct, frozen=True):
     """Encrypted reasoning that a client sent back with a thinking block."""
 
     text: str
-    """Name of a field: the field in which the provider sent the text of the thinking block (one of `_TEXTS`)."""
+    """Name of the field in which the provider sent the text of the thinking block (one of `_TEXTS`)."""
     message: Json
-    """Fields with encrypted reasoning for the assistant's message."""
+    """Fields with encrypted reasoning, to put on the assistant's message."""
     calls: dict[str, Json]
-    """The fields that hold the encrypted reasoning of a tool call, by the id of the call."""
+    """Fields with encrypted reasoning to put on tool calls, by the id of the call."""
     signed: Json
     """The `signature` or `data` of a block in LiteLLM's `thinking_blocks`, or {} if there is none."""
     is_complete: bool = True
-    """False if some encrypted reasoning was left out, because only another provider understands it."""
+    """False if some fields were left out, because only the provider that made them understands them."""
 
 
 def returned(value: str, maker: Maker) -> Returned | None:
-    """Return the encrypted reasoning in `value`, a signature or redacted data from the client.
+    """Return the encrypted reasoning in `value`, the signature or data of a client's thinking block.
 
-    Return None if `value` is not encrypted reasoning of this model family, encoded by `Gathered.take`. If another
-    provider of the family made the reasoning, the fields that only the other provider understands are left out.
+    Return None if `Gathered.take` did not encode `value`, or encoded it for another model family. If another provider
+    of the same family made the reasoning, the fields that only that provider understands are left out.
     """
     decoded = maker.decoded(FORM, value)
     if not isinstance(decoded, dict) or not _is_sound(decoded):

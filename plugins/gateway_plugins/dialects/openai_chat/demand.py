@@ -1,9 +1,8 @@
 """Builds the messages of a request that is translated to Chat, so that OpenAI and compatible servers accept them.
 
 The translation adds the client's messages to a `Conversation`, in order and with the client's tool ids.
-`Conversation` makes the value of `messages`. The rules are the same for all clients'
-dialects. They depend on the model only through its capabilities (`Caps`). Tools and parameters are in `options.py`.
-Source: OpenAI's API reference (Chat).
+`Conversation` makes the value of `messages`. The rules are the same for all clients' dialects. They depend on the model
+only through its capabilities (`Caps`). Tools and parameters are in `options.py`. Source: OpenAI's API reference (Chat).
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from gateway_plugins.shared.tools import ToolIds, is_own_id, tool_id
 from gateway_plugins.shared.turns import CONTINUE, NO_OUTPUT, NO_RESULT, Block, frame_document
 
 BETWEEN: Final = "."
-"""Text of an assistant message between tool results and a user message.
+"""Text of an assistant message that the gateway adds between tool results and a user message.
 
-It is added because some models do not accept a user message right after tool results."""
+Some models do not accept a user message right after tool results."""
 ATTACHED: Final = "(the files of this result follow in the next message)"
 _FILES_OF: Final = "The files of the tool result {}:"
 _FAILED: Final = "Error: "
@@ -129,9 +128,9 @@ class Conversation:
             self._others.append({"role": "user", "content": _content(visible)})
 
     def assistant(self, pieces: Sequence[Piece], at: str, refusal: str = "") -> None:
-        """Add an assistant turn. `refusal` is the text of a refusal by the model, or "".
+        """Add an assistant turn. `refusal` is the text with which the model refused, or "".
 
-        Consecutive turns become one message, so that all tool calls come before all results.
+        Consecutive assistant turns become one message, so that all tool calls come before all results.
         """
         turn = AssistantMessage(self._caps, self._maker, self._drop, self._glue)
         turn.add(pieces)
@@ -167,8 +166,8 @@ class Conversation:
 
         - A tool call without a result gets an error as its result.
         - If there are only system messages, a user message is added at the end.
-        - A user message is also added if the last message is the assistant's and the model cannot continue it. The
-          assistant message is sent, but reported as dropped, because the model does not continue it.
+        - If the last message is the assistant's and the model cannot continue it, a user message is added, and the
+          assistant message is reported as dropped, although it is sent.
         """
         self._flush()
         complete(self._messages, self._caps)
@@ -187,9 +186,9 @@ class Conversation:
         return client_id if is_taken else tool_id(f"{client_id}\n")
 
     def _flush(self) -> None:
-        """Append to the list of messages everything that came after the last assistant turn.
+        """Append to `_messages` what came after the last assistant turn.
 
-        The tool results come first, then the files in these results, and then all other messages.
+        The order is: tool results, the files in these results, all other messages.
         """
         files: list[Block] = []
         results = [*self._results, *map(_missing, self._ids.unanswered())]
@@ -227,9 +226,9 @@ def _missing(made: str) -> Block:
 
 
 def _texts_only(result: Block) -> list[Block]:
-    """Replace the content of a tool message by a string, because such a message cannot have files.
+    """Replace the content of a tool message by its text, because a tool message cannot have files.
 
-    Returns the files of the tool message as parts for a user message.
+    Return the files as parts for a user message.
     """
     files = [part for part in result["content"] if part["type"] != "text"]
     texts = [part["text"] for part in result["content"] if part["type"] == "text"]

@@ -75,7 +75,7 @@ def _call(tool_id: str, name: str, given: str, *, is_custom: bool) -> dict[str, 
 
 
 class _OpenBlock(ABC):
-    """State of the content block that is being written. `Stream` and `Whole` inherit it."""
+    """Base class of `Stream` and `Whole`: the state of the content block that is being written."""
 
     def __init__(self, drop: Drop) -> None:
         self._drop = drop
@@ -86,8 +86,8 @@ class _OpenBlock(ABC):
         self._unsigned: list[str] = []
         """Pieces of thinking in the open block, until the signature of the block comes."""
         self._citations: list[Citation] = []
-        """Citations of the open block. They are written at the end of the block, where the cited range ends, because
-        Claude sends citations before the text."""
+        """Citations of the open block. They are kept until the block ends, because a citation has the offset of the
+        block's end."""
 
     def _thinking_block(self, signature: str, calls: int) -> dict[str, Any]:
         """Return the collected pieces of thinking as one block, and forget the pieces. `calls` is the number of tool
@@ -232,7 +232,7 @@ class Stream(_OpenBlock):
             self.arguments("{}")
 
     def _entry(self, name: str, entry: Mapping[str, Any]) -> None:
-        """Write a delta with one entry of the list `name`. The entry gets its index in the list.
+        """Write a delta with one entry of the list `name`, and with the entry's index in the whole list.
 
         OpenAI's SDK 3.54 fails if the second entry of a list has no index.
         """

@@ -59,10 +59,7 @@ def finish_reason(choice: Mapping[str, Any]) -> str:
 
 
 def failure(choice: Mapping[str, Any]) -> Problem | None:
-    """Return the problem because of which a choice is incomplete, or None if the choice reports none.
-
-    A choice reports a failure in `error` (OpenRouter), or only by its finish reason.
-    """
+    """Return the failure that a choice reports in `error` (OpenRouter) or by its finish reason, or None."""
     if choice.get("error"):
         return reported_problem({"error": choice["error"]}, otherwise=errors.UPSTREAM)
     reason = finish_reason(choice)

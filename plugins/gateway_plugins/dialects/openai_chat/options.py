@@ -66,7 +66,7 @@ def _function(name: str, description: str, schema: Block) -> Block:
 def is_strict_schema(schema: Any) -> bool:
     """Return whether OpenAI accepts the schema as strict.
 
-    A strict schema has no keyword of `_NOT_STRICT` and no optional properties, and forbids additional properties.
+    A strict schema forbids additional properties, has no optional properties, and has no keyword of `_NOT_STRICT`.
     """
     if isinstance(schema, list):
         return all(map(is_strict_schema, schema))
@@ -124,10 +124,10 @@ def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str) -> 
 
 
 def penalties(given: Mapping[str, Any], pointer: Callable[[str], str], caps: Caps, drop: Drop) -> Block:
-    """Return the seed and the penalties in `given`, a map from Chat's field names to values.
+    """Return the seed and the penalties in `given`.
 
-    Penalties are dropped for a model without sampling parameters. `pointer` converts a name in `given` to the JSON
-    pointer of the client's field, for reports.
+    For a model without sampling parameters, the penalties are left out and reported as dropped. `pointer` converts a
+    name in `given` to the JSON pointer of the client's field.
     """
     refused = [name for name in _PENALTIES if name in given and caps.sampling == "none"]
     for name in refused:

@@ -1,9 +1,9 @@
 """Finds every text in requests, replies and chunks of Chat Completions, for filters that read text.
 
-A `Place` names the JSON path of one text. Chunks report only the end of a whole choice (`finish_reason`), and not the
-end of a single text. So thinking is assumed to end where the answer begins, and any text where a tool call begins.
-Sources: OpenAI's API reference (Chat), OpenRouter's API reference for `reasoning_details`, and LiteLLM's documentation
-of `thinking_blocks`.
+A `Place` names the JSON path of one text. Chunks report only the end of a choice (`finish_reason`), not of each text.
+So thinking is assumed to end when the answer begins. Text is assumed to end when a tool call begins. Sources: OpenAI's
+API reference (Chat), OpenRouter's API reference for `reasoning_details`, and LiteLLM's documentation of
+`thinking_blocks`.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def _whole(event: Event) -> Iterator[Place | Copy]:
 
 
 def _answer(data: Any) -> tuple[Place | End, ...]:
-    """Return the places of a chunk that only continues the text of one answer, or () for any other chunk.
+    """Return the position of the text in a chunk that only continues one answer, or () for any other chunk.
 
-    This is the fast path, because nearly all chunks only continue one answer. The result has the `Place` of the text,
-    and the `End` of the answer's thinking, because no thinking comes after text.
+    This is the fast path for nearly all chunks. The result also has an `End`: the answer's thinking has ended, because
+    no thinking comes after text.
     """
     try:
         (choice,) = data["choices"]
@@ -100,10 +100,12 @@ def _copies(choice: dict[str, Any], number: int, inner: str) -> Iterator[Copy]:
 
 
 def _ended_by_calls(delta: dict[str, Any], answer: Any) -> Iterator[End]:
-    """Yield an `End` for each block that ends because `delta` has pieces of tool calls.
+    """Yield an `End` for each text that ends because `delta` has pieces of tool calls.
 
-    A piece of tool call number n ends tool call number n - 1. The text ends too, unless this delta has text: some
-    servers send text and the first piece of a call in the same delta. `answer` is the index of the choice.
+    - A piece of tool call number n ends the arguments of tool call number n - 1.
+    - The answer's text ends too, unless `delta` has text: some servers send both in the same delta.
+
+    `answer` is the index of the choice.
     """
     if not delta.get("content"):
         yield End((answer, "content"))

@@ -44,10 +44,9 @@ _CARRIED: Final[Mapping[str, frozenset[str]]] = {
 }
 _BLOCKS: Final = ("thinking", "redacted_thinking")
 _UNSIGNED: Final = frozenset({"reasoning_content", "reasoning"})
-"""Fields with thinking as unsigned text.
+"""Fields with thinking as unsigned text. They are not translated, and are reported as dropped.
 
-A provider of another dialect does not get these fields, so they are reported as dropped. Exception: if the message also
-has `thinking_blocks`, nothing is lost, because `thinking_blocks` has the same text.
+Exception: if the message also has `thinking_blocks`, nothing is reported, because these have the same text.
 """
 
 
@@ -91,10 +90,10 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
 
 
 def _with_blocks(raw: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
-    """Return an assistant message with all thinking in `thinking_blocks`.
+    """Move thinking from the content of an assistant message to `thinking_blocks`.
 
     Some clients, such as Mistral's, send thinking as parts of the content (BerriAI/litellm#23137). If the message
-    already has `thinking_blocks`, this field stays unchanged, and a part with other thinking is reported as dropped.
+    already has `thinking_blocks`, they stay unchanged, and thinking that they lack is reported as dropped.
     """
     if not isinstance(raw.get("content"), list):
         return raw
@@ -120,11 +119,11 @@ def _with_blocks(raw: dict[str, Any], at: str, drop: Drop) -> dict[str, Any]:
 
 
 def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str, Any]:
-    """Convert a message with OpenAI's older function calls to tool calls. Return any other message unchanged.
+    """Convert a message in the older form of OpenAI's function calls to tool calls. Return other messages unchanged.
 
-    The older messages have a field `function_call`, or a result with the role `function`. They have no ids of calls, so
-    the gateway makes the ids. A result names only its function, so it gets the id of the last call of this function.
-    `legacy` maps the name of each function to this id. `index` is the index of the message.
+    The older form has the field `function_call`, and the role `function` for a result. It has no ids of calls. So the
+    id is made from `index`, the index of the message, and a result gets the id of the last call of its function.
+    `legacy` has these ids by the function's name.
     """
     call = raw.get("function_call")
     if isinstance(call, dict) and not raw.get("tool_calls"):
@@ -164,9 +163,9 @@ def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
 
 
 def _answered(raw: Any, at: str, drop: Drop) -> Any:
-    """Return a part of an assistant message. A part that is neither text nor refusal is replaced by a blank text.
+    """Return a part of an assistant message. A part that is neither text nor refusal is replaced by "".
 
-    Such a part, for example a picture that the model made, is reported as dropped. A 400 would end the session.
+    The replaced part, such as a picture, is reported as dropped. A 400 would end the client's session.
     """
     if not isinstance(raw, dict) or str(raw.get("type")) in {"text", "refusal"}:
         return raw
@@ -249,8 +248,8 @@ def _ordered(
 ) -> list[Part | Call | Reasoning]:
     """Return thinking, text and tool calls in the order in which the model wrote them.
 
-    The position of a thinking block is given by the length of the text and the number of calls before it. If both are
-    0, the block comes first. After the last thinking block, all text comes before the calls.
+    `thoughts` has each thinking block with its position: the number of characters of text before the block, and the
+    number of calls before it. After the last thinking block, the remaining text comes before the remaining calls.
     """
     content: list[Part | Call | Reasoning] = []
     written = called = 0

@@ -156,8 +156,7 @@ def _tools(top: Members, drop: Drop) -> list[Tool]:
 def _custom_tool(raw: dict[str, Any], at: str, drop: Drop) -> Tool:
     """Return the function that replaces a custom tool.
 
-    The writer of the reply must turn a call of this function into a call of the custom tool again. It finds the names
-    of these functions with `custom_names`.
+    In the reply, a call of this function must become a call of the custom tool again (`custom_names`).
     """
     custom, custom_at = raw[CUSTOM], f"{at}/{CUSTOM}"
     form = checks.object_of(custom.get("format"), f"{custom_at}/format")
@@ -176,9 +175,7 @@ def _custom_tool(raw: dict[str, Any], at: str, drop: Drop) -> Tool:
 
 
 def custom_names(top: Members) -> frozenset[str]:
-    """Return the names of the offered custom tools. In a reply, a call of a custom tool has another form than a call of
-    a function.
-    """
+    """Return the names of the offered custom tools, whose calls have a form of their own in replies."""
     if _CUSTOM_MARK not in top.get("tools", b""):
         return frozenset()
     raws = checks.list_of(member(top, "tools"), "/tools")

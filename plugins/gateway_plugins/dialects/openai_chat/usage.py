@@ -67,7 +67,7 @@ _WRITTEN_5M: Final[tuple[Path, ...]] = (
 
 
 class _Places(NamedTuple):
-    """All paths at which servers report one and the same count, such as the tokens read from a cache."""
+    """The paths at which different servers report the same count, such as the tokens read from a cache."""
 
     paths: tuple[Path, ...]
     heads: frozenset[str]
@@ -102,7 +102,7 @@ _SEARCHES: Final = _places(
 _NANO: Final = 9
 """Number of decimal places between dollars and nanodollars."""
 _MAX_CHARGE: Final = 1_000_000
-"""Maximum plausible charge for one request in dollars. A larger amount is a mistake and must not be billed."""
+"""Maximum plausible charge for one request in dollars. A report of a larger charge is ignored."""
 
 
 def _at(report: Any, path: Path) -> Any:
@@ -173,9 +173,10 @@ class Reports:
         self._compare()
 
     def part(self, marks: Marks, model: str = "", tier: str = "") -> Part:
-        """Return the usage of the reply, with the model and the service tier for its price.
+        """Return the usage of the reply, with the model and the service tier that decide its price.
 
-        `marks` are the cache marks of the request. They tell the lifetime of cache entries if the reply does not.
+        `marks` are the cache breakpoints of the request. If the reply does not tell the lifetime of written cache
+        entries, the lifetime is read from them.
         """
         read, written = self._cached.get("read", 0), self._written
         hour = min(self._cached.get("written_1h", 0), written)
@@ -193,20 +194,18 @@ class Reports:
         return Part(usage=usage, model=model, tier=tier, extra=dict(self.extra))
 
     def is_exact(self, marks: Marks) -> bool:
-        """Return whether the reported counts determine the price. If not, the gateway has assumed a count or a cache
-        lifetime.
+        """Return whether the reported counts determine the price. False if a count or a cache lifetime was assumed.
 
-        `marks` are the cache marks of the request.
+        `marks` are the cache breakpoints of the request.
         """
         unknown = self._written > self._cached.get("written_1h", 0) + self._cached.get("written_5m", 0)
         assumed = self._more_output and self._more_output != self._reasoning
         return not assumed and not (unknown and marks.lifetime == MIXED)
 
     def _compare(self) -> None:
-        """Compute from the counts so far which tokens are missing in the prompt and completion counts.
+        """Find out whether the prompt count excludes cache tokens, and how much output the completion count excludes.
 
-        The prompt count may exclude the cache tokens. The completion count may exclude a part of the output, such as
-        thinking.
+        Some servers do not count thinking as completion tokens.
         """
         read = self._cached.get("read", 0)
         by_lifetime = self._cached.get("written_1h", 0) + self._cached.get("written_5m", 0)

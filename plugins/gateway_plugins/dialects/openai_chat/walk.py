@@ -44,9 +44,10 @@ _REASONS: Final[Mapping[str, str]] = {
     "safety": reply_events.REFUSAL,
     "sensitive": reply_events.REFUSAL,
 }
-"""Stop reason for each finish reason, in lower case. OpenAI's reference has only five of them. The others are those of
-Mistral (`model_length`), Z.ai (`sensitive`, `model_context_window_exceeded`), and servers that pass on the reasons of
-Anthropic or Gemini. Any other finish reason counts as the end of the turn."""
+"""Stop reason for each finish reason (in lower case). Any other finish reason counts as the end of the turn.
+
+OpenAI's reference has only five of them. The others come from Mistral (`model_length`), Z.ai (`sensitive`,
+`model_context_window_exceeded`), and servers that pass on the reasons of Anthropic or Gemini."""
 _CONTENT_MEMBERS: Final = (
     "content",
     "reasoning_content",
@@ -94,7 +95,10 @@ class _Call(msgspec.Struct):
 
 
 class Reader:
-    """Reads one reply. Each signature of thinking gets a tag with the model's family (`shared/reasoning.py`)."""
+    """Reads one reply, and puts the gateway's tag before each signature of thinking.
+
+    The tag names the model's family (`shared/reasoning.py`).
+    """
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -173,7 +177,7 @@ class Reader:
     def _is_inside_call(self, writer: Writer) -> bool:
         """Return whether a tool call is open whose arguments are incomplete.
 
-        If the arguments of the open call are complete, end the call and return False.
+        An open call with complete arguments is ended first.
         """
         call = self._current
         if call is None or call.ended:
@@ -215,7 +219,7 @@ class Reader:
     def _before_text(self, writer: Writer) -> None:
         """End the open thinking block, because text follows.
 
-        Encrypted reasoning between two pieces of text does not divide the text, but is written after the text.
+        Encrypted reasoning that comes between two pieces of one text is written after the text.
         """
         if self._thinking or not self._in_text:
             self._settle(writer)
@@ -248,13 +252,12 @@ class Reader:
             writer.thinking(text)
 
     def _settle(self, writer: Writer) -> None:
-        """Write the encrypted reasoning that has come so far, before other content begins.
+        """End the open thinking block, and write the encrypted reasoning that has come so far.
 
-        - If a thinking block is open, the encrypted reasoning becomes its signature.
-        - If none is open, the encrypted reasoning becomes a block of redacted thinking.
-        - If a thinking block is open and there is no encrypted reasoning, its signature is a tag with the model's
-          family and without a value ("" for Claude). When the client sends the block back, this signature shows that
-          the provider did not sign the block.
+        - The encrypted reasoning becomes the signature of the open thinking block. If no thinking block is open, it
+          becomes redacted thinking.
+        - An open thinking block without encrypted reasoning gets an empty signature: only the gateway's tag with the
+          model's family, or "" for Claude.
         """
         thinking, self._thinking = self._thinking, ""
         token = self._gathered.take(thinking)
@@ -289,9 +292,10 @@ class Reader:
         self._write_calls(writer, at_end=False)
 
     def _write_calls(self, writer: Writer, *, at_end: bool) -> None:
-        """Write the pieces of tool calls that have come so far. A call waits until all calls before it are complete.
+        """Write the pieces of tool calls that have come so far, one call after the other.
 
-        `at_end` is true at the end of the reply. All pieces of all calls are then written.
+        A call is written only when all calls before it are complete. `at_end` is true at the end of the reply. All
+        calls are then written, even incomplete ones.
         """
         calls = [call for call in self._by_number.values() if not call.ended]
         for position, call in enumerate(calls):
@@ -317,8 +321,8 @@ class Reader:
     def _carry(self, call: _Call) -> None:
         """Gather the encrypted reasoning of a tool call, to send it to the client later.
 
-        Exception: the input of the schema tool is the answer, so the client gets no call of the schema tool. The
-        encrypted reasoning of such a call is reported as dropped.
+        For a call of the schema tool (a tool whose input is the answer), report it as dropped instead, because the
+        client gets no such call.
         """
         if not self._schema_tool or call.name != self._schema_tool:
             self._gathered.add_call(call.id, call.carried)

@@ -1,4 +1,4 @@
-"""Builds the response object at the beginning of a Responses reply. Its fields repeat the settings of the request.
+"""Builds the first response object of a Responses reply. Many of its fields repeat settings of the request.
 
 - A setting that the gateway has dropped is not repeated, because it has no effect.
 - Every field is present, and numbers are never null, as the Open Responses specification demands (ResponseResource).
@@ -70,10 +70,10 @@ def blank(request: ClientRequest, dropped: Collection[str] = ()) -> Json:
 
 
 def _given(request: ClientRequest, name: str, dropped: Collection[str], usual: Any, types: tuple[type, ...]) -> Any:
-    """Return the request's field `name`, or `usual` if the field is missing, dropped, malformed or nested too deeply.
+    """Return the request's field `name`, or the default `usual` if the field is missing, dropped or malformed.
 
     `types` are the Python types that the value may have. `dropped` has the JSON pointers that were reported as dropped.
-    A malformed field raises no error here, because error replies need the response object too.
+    A malformed field raises no error, because error replies have the response object too.
     """
     if f"/{name}" in dropped:
         return usual
@@ -121,5 +121,5 @@ def _tool(tool: Any, at: str, dropped: Collection[str]) -> Any:
 
 
 def _set(value: Any) -> Json:
-    """Return the non-null fields of an object."""
+    """Return the fields of an object that are not null."""
     return {name: inner for name, inner in value.items() if inner is not None}

@@ -103,10 +103,9 @@ class Whole:
             self._item.arguments(fragment)
 
     def block_end(self) -> None:
-        """End the block.
+        """End the block. The item of a tool call ends too, so that the client can run the call at once.
 
-        If the block is a tool call, its item ends too, so that the client can run the call at once. A message or
-        reasoning item stays open, because the next block may belong to it.
+        A message or reasoning item stays open, because the next block may belong to the same item.
         """
         if isinstance(self._item, Call):
             self._close(COMPLETED)

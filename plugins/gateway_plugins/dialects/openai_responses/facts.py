@@ -43,7 +43,7 @@ _FEES: Final[Mapping[str, str]] = {
 """Types of tool calls that are billed, each with the name under which its tool is billed (OpenAI's price page, built-in
 tools)."""
 _UNTOLD: Final = frozenset({"code_interpreter", "image_generation"})
-"""Tools whose fee is not known from the reply. The fee depends on the container's size and time, or on the image."""
+"""Tools whose fee the reply does not tell: it depends on the container's size and running time, or on the image."""
 
 
 class Meter:

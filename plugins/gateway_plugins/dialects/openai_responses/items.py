@@ -36,7 +36,7 @@ def new_id(prefix: str) -> str:
 
 
 class Item:
-    """An item of a reply. `body` is the item in the client's response."""
+    """Base class of the items. `body` is the item's JSON object in the response."""
 
     def __init__(self, body: Json, send: Send) -> None:
         self.body = body
@@ -46,7 +46,7 @@ class Item:
         self._send("response.output_item.added", {"item": self.body})
 
     def block_end(self) -> None:
-        """End one block of the provider's reply. More blocks may be added to the same item."""
+        """End one block of text or thinking. The item stays open and may get more blocks."""
 
     def end(self, status: str) -> None:
         self.block_end()
@@ -159,7 +159,7 @@ class Reasoning(Item):
         self._event("response.reasoning_summary_part.done", {"part": part})
 
     def _finish(self, _status: str) -> None:
-        """Write `encrypted_content`. OpenAI's reasoning items have no status."""
+        """Write `encrypted_content`. The status is ignored, because OpenAI's reasoning items have none."""
         if self._blocks:
             self.body["encrypted_content"] = responses_reasoning.packed(self._blocks)
 
@@ -195,10 +195,7 @@ class Call(Item):
             self._event("response.function_call_arguments.delta", {"delta": fragment})
 
     def _finish(self, status: str) -> None:
-        """Finish the tool call.
-
-        If the arguments are not a JSON object, they are sent unchanged, with the status `incomplete`.
-        """
+        """End the tool call. Its status is `incomplete` if the arguments are not a JSON object."""
         if self._kind == FUNCTION and not self._pieces:
             self.arguments("{}")
         text = "".join(self._pieces)

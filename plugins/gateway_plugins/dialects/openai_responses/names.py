@@ -1,8 +1,8 @@
-"""Flat names for the tools of a Responses client, and the tools behind the flat names.
+"""Gives each tool of a Responses client a flat name, the name of the function that the provider gets.
 
 In other dialects, every tool is a function with a single name. The Responses API also has functions in a `namespace`
-(Codex uses these for MCP servers), custom tools whose input is free text, and the client's local shell. Each of these
-gets a flat name here. When the model calls a tool, its `Origin` tells the form in which the client expects the call.
+(Codex uses these for MCP servers), custom tools whose input is free text, and the client's local shell. When the model
+calls a function, `Origins` has the client's tool for the function's name, and the client gets a call of this tool.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CUSTOM: Final = "custom"
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """The client's name and namespace of a tool. `kind` is `FUNCTION`, `CUSTOM` or `LOCAL_SHELL`."""
+    """A tool as the client named it. `kind` is `FUNCTION`, `CUSTOM` or `LOCAL_SHELL`."""
 
     kind: str
     name: str
@@ -26,9 +26,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 Origins = Mapping[str, Origin]
-"""The client's own name and form of each tool, by the tool's flat name (`flat`).
-
-If the model calls a tool that is not in the map, the call counts as the call of a function without a namespace."""
+"""The client's tools by their flat names (`flat`). A function that is not in the map has no namespace."""
 
 
 def flat(namespace: str, name: str) -> str:

@@ -1,7 +1,7 @@
 """Finds every text in requests, replies and events of Responses, for filters that read text.
 
 A `Place` names the JSON path of one text. A stream has each text in pieces (`….delta`), and then four more times as a
-whole: at the end of the text, of its part, of its item, and of the response. Source: OpenAI API reference.
+whole: at the end of the text, of its content part, of its item, and of the response. Source: OpenAI API reference.
 """
 
 from __future__ import annotations
@@ -36,13 +36,10 @@ _FOUND: Final = {
     "results": ("text",), "outputs": ("logs",), "operation": ("diff",),
     "action": ("query", "queries", "command", "commands", "text"),
 }  # fmt: skip
-"""Fields of a tool's item whose value is an object or a list of objects. Each has the names of the fields of these
-objects that have text.
-
-The texts are results of file searches, logs of code, patches, queries, commands, and typed text."""
+"""Names of the inner fields with texts, for each field of a tool item whose value is an object or a list of objects."""
 _OWN: Final = ("queries", "revised_prompt")
-"""Fields of a tool's item whose value is a text or a list of texts: `queries` of a file search, and `revised_prompt`,
-the prompt that the model wrote for an image."""
+"""Fields of a tool item whose value is a text or a list of texts: the queries of a file search, and the prompt that the
+model wrote for an image."""
 _ITEMS: Final = frozenset({
     "message", "reasoning", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output",
     "file_search_call", "web_search_call", "code_interpreter_call", "computer_call", "computer_call_output",
@@ -79,9 +76,9 @@ def _piece(item: int, part: int) -> tuple[Place, ...]:
 
 
 def _wholes(event: Event, name: str, last: str) -> Iterator[Place | Copy]:
-    """Yield a `Place` for each text in an event that contains a whole part, a whole item or the whole response.
+    """Yield a `Place` for each text in an event with a whole content part, a whole item or the whole response.
 
-    `name` is the event's kind before the last dot, such as `response.output_item`. `last` is the word after this dot.
+    `name` and `last` are the event's kind before and after the last dot, such as `response.output_item` and `done`.
     """
     if name in {"response.content_part", "response.reasoning_summary_part"}:
         data = mapping(event.data)
@@ -167,10 +164,10 @@ def _known_item(item: dict[str, Any], path: Path, number: Any, role: str, *, rep
 def _tool_texts(
     value: dict[str, Any], path: Path, names: tuple[str, ...], block: Path, *, repeats: bool
 ) -> Iterator[Place]:
-    """Yield the place of each string in the fields `names` of a tool's call or result, including strings in lists.
+    """Yield a `Place` for each string in the fields `names` of `value`, including strings in lists.
 
-    The `Place.block` of a text is `block`, followed by the field's name, and for a list by the index. `repeats` is true
-    if the same texts were in earlier events of the stream.
+    A `Place.block` is the tuple `block` with the field's name appended, and for a list also the index. `repeats` is
+    true if earlier events of the stream had the same texts.
     """
     for name in names:
         kind: Kind = "text" if name in {"text", "logs"} else "arguments"

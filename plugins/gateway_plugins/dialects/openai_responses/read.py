@@ -63,21 +63,18 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 
 
 class _Items(msgspec.Struct):
-    """Reads the items of `input`, and collects the messages that they become."""
+    """Converts the items of `input` to messages."""
 
     drop: Drop
     conversation: list[Message] = msgspec.field(default_factory=list)
     _turn: list[Part | Call | Reasoning] = msgspec.field(default_factory=list)
-    """Content of the assistant's turn that is being read."""
+    """Content of the assistant's current turn, as far as it has been read."""
     _results: dict[str, list[Message]] = msgspec.field(default_factory=dict)
-    """Lists to which the results of tool calls are added, by the call's id.
-
-    All calls of one assistant message share a list.
-    """
+    """The list in `_groups` to which the result of a tool call is added, by the id of the call."""
     _groups: dict[int, list[Message]] = msgspec.field(default_factory=dict)
-    """The results of each assistant message's tool calls, by the message's index in `conversation`."""
+    """Results of the tool calls of an assistant message, by the index of the message in `conversation`."""
     _shells: dict[str, str] = msgspec.field(default_factory=dict)
-    """Item ids of local shell calls, each with the `call_id`. Some outputs name only the item id."""
+    """The `call_id` of each local shell call, by the id of the call's item. Some outputs name only the item."""
 
     def read(self, raw: Any, at: str) -> None:
         if not isinstance(raw, dict):
@@ -169,7 +166,7 @@ class _Items(msgspec.Struct):
         self._shells[text_of(raw.get("id"), f"{at}/id")] = _required(raw, "call_id", at)
 
     def client_call(self, raw: dict[str, Any], at: str) -> None:
-        """Read a call of a tool that OpenAI defines and the client runs: shell, patches or computer."""
+        """Read a call of one of the tools that OpenAI defines and the client runs: shell, patches, computer."""
         kind = raw["type"]
         name, inner = kind.removesuffix("_call"), _CLIENT_CALLS[kind]
         given: Any = next((raw[member] for member in inner if raw.get(member) is not None), {})
@@ -178,10 +175,7 @@ class _Items(msgspec.Struct):
         self._call({**raw, "name": name}, at, arguments(input_))
 
     def client_output(self, raw: dict[str, Any], at: str) -> None:
-        """Read the output of a tool that OpenAI defines and the client runs (`client_call` reads the calls).
-
-        The output is a text, a list of the shell's outputs, or a screenshot.
-        """
+        """Read the output for a call that `client_call` reads: a text, a list of shell outputs, or a screenshot."""
         output = raw.get("output")
         if isinstance(output, list):
             output = lenient_json.dumps(output).decode()

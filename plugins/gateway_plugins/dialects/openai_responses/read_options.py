@@ -54,8 +54,6 @@ _FORMAT_AT: Final = "/text/format"
 def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
     """Return the values of the request, and the client's tools by the names that the provider gets (`names.flat`).
 
-    With these tools, the writer of the reply gives each tool call the name and form that the client expects.
-
     Raises `Refused` for a request that is malformed or cannot be served.
     """
     checks.refuse(top, _REFUSED_MEMBERS, _NEUTRAL)
@@ -83,10 +81,9 @@ def read_request(top: Members, drop: Drop) -> tuple[PlainRequest, Origins]:
 
 
 def _include(top: Members, drop: Drop) -> None:
-    """Report as dropped each name in the field `include`, which asks for more data in the reply.
+    """Report as dropped each kind of additional data that the client requests in `include`.
 
-    The name of encrypted reasoning is not reported, because every reply has encrypted reasoning. Raises `Refused` for
-    log probabilities, because a client that asks for them needs them.
+    Encrypted reasoning is not reported, because every reply has it. Raises `Refused` for log probabilities.
     """
     for index, name in enumerate(checks.list_of(member(top, "include"), "/include")):
         if name == _LOGPROBS:

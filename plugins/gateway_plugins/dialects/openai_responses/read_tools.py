@@ -103,9 +103,8 @@ class _Offered(msgspec.Struct):
     def _add(self, origin: Origin, tool: Tool) -> None:
         """Add a tool.
 
-        If a tool with the same name (`names.flat`) was added before, the new tool is ignored or refused. The new tool
-        is ignored if it comes from an item of `input`, such as the output of a tool search. For any other tool, raises
-        `Refused`.
+        A tool from an item of `input`, such as the output of a tool search, is ignored if its flat name is taken.
+        Raises `Refused` for any other tool whose flat name (`names.flat`) is taken.
         """
         if tool.name in self.origins and tool.at.startswith(_CONVERSATION_AT):
             return
@@ -124,7 +123,7 @@ def _name(raw: dict[str, Any], at: str) -> str:
 
 
 def tools(top: Members, drop: Drop) -> tuple[OfferedTools, Origins]:
-    """Return the functions and the tool choice, and the client's tools by the names of their functions (`names.flat`).
+    """Return the functions for the provider with the tool choice, and the client's tools by their functions' names.
 
     Raises `Refused` for a tool of an unsupported type. Tools in `_ALWAYS_OFFERED` are not refused but dropped.
     """

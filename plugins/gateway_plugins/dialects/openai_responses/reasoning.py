@@ -25,14 +25,14 @@ MARK: Final = "irisgate1+"
 """Beginning of each `encrypted_content` that the gateway writes. A string with another beginning comes from another
 server, and cannot be read here."""
 ID: Final = "rs_irisgate"
-"""Prefix of the ids of reasoning items that the gateway writes. OpenAI's ids begin with "rs_" too."""
+"""Prefix of the ids of reasoning items that the gateway writes. OpenAI's own ids begin with "rs_"."""
 
 
 def packed(blocks: Sequence[Mapping[str, str]]) -> str:
-    """Return `encrypted_content` for thinking blocks.
+    """Return an `encrypted_content` in which thinking blocks are encoded.
 
-    Each block has `thinking` and `signature`, or has `data`. The signature or data must already have the tag of its
-    model family.
+    Each block has `thinking` and `signature`, or `data`. The signature or data must begin with the gateway's tag for
+    its model family (`shared/reasoning.py`).
     """
     return MARK + base64.urlsafe_b64encode(orjson.dumps(blocks)).decode()
 
@@ -51,12 +51,11 @@ def unpacked(value: str) -> list[dict[str, str]] | None:
 
 
 def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
-    """Return the field `input` without the reasoning items that the gateway wrote, or {} if there are none.
+    """Return `{"input": ...}` without the reasoning items that the gateway wrote, or {} if there are none.
 
-    The gateway wrote such items if a provider with another dialect answered earlier turns. OpenAI's own models refuse
-    encrypted content that they did not write. If only the content were removed, OpenAI would look up the item by its id
-    and not find it (farion1231/cc-switch#5825). So the whole item is removed. The bytes of all other items stay the
-    same.
+    The gateway wrote such items if a provider with another dialect answered earlier turns. OpenAI cannot read their
+    encrypted content, and would look up an item without encrypted content by its id (farion1231/cc-switch#5825). So the
+    whole item is removed. The bytes of all other items stay the same.
     """
     if not _may_be_ours(top.get("input", b"")):
         return {}

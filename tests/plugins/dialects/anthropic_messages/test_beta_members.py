@@ -1,7 +1,8 @@
 """Tests that a beta and the fields that need it are sent together or left out together, on every conversion with betas.
 
-Each case in `PAIRS` has a beta, the client's fields, the fields that are sent without the beta, and the fields that are
-then reported as dropped. Some cases are requests of Claude Code (claude-code#82549: a field without its beta).
+Each case in `PAIRS` is a beta with fields that need it. For the case that the beta is not sent, `PAIRS` has the
+expected fields and the expected losses. Some cases are requests of Claude Code (claude-code#82549: a field without its
+beta).
 """
 
 import copy
@@ -139,7 +140,7 @@ def target(flag, **options):
 
 
 def built(flag, request, **options):
-    """Return the fields and the betas that are sent, and the fields and betas that are reported as dropped."""
+    """Return the sent fields, the sent betas, and the JSON pointers that are reported as dropped."""
     dropped = []
     send = flag.build(request, target(flag, **options), dropped.append)
     sent = json.loads(send.body)
@@ -232,7 +233,7 @@ def test_invoke_gets_the_beta_that_a_member_needs(case):
 
 @pytest.mark.parametrize("case", PAIRS)
 def test_a_member_goes_where_its_beta_is_not_taken(case):
-    """Check that a field is left out if the client did not name its beta and the provider does not accept the beta."""
+    """Check that a field is left out if it needs a beta that neither the client names nor the provider accepts."""
     beta, members, replaced, lost = PAIRS[case]
     sent, betas, dropped = built(bedrock_model_invoke, ask(bedrock_model_invoke, members, []), drop_betas=[beta])
     got, expected = compared(sent, members, replaced)
@@ -252,8 +253,10 @@ def test_the_older_beta_of_tool_search_becomes_the_two_that_invoke_has():
 
 
 def test_a_native_member_without_its_beta_is_left_to_the_provider():
-    """Check that a native request with a field but without the field's beta is not changed. The provider decides
-    whether to accept it.
+    """Check that a native request with a field that needs a beta is not changed, although the request does not name the
+    beta.
+
+    The provider decides whether to accept the field.
     """
     for road in ("native Messages", "native InvokeModel", "native Converse"):
         flag, client = ROADS[road]
@@ -303,10 +306,10 @@ def test_a_refused_member_is_left_out_in_a_retry(message, beta, members, road):
 
 
 def test_claude_codes_own_betas_go_one_by_one_and_the_likely_one_first():
-    """Check that after a refusal by Bedrock, a retry leaves out one of Claude Code's betas: the one that most likely
-    caused the refusal.
+    """Check that after Bedrock's refusal, the retry leaves out only one beta: the one that most likely caused the
+    refusal.
 
-    Opus 4.7 accepts only the oldest of the betas that Claude Code sends in its mode for Bedrock (claude-code#49370).
+    Claude Code sends several betas to Bedrock, of which Opus 4.7 accepts only the oldest (claude-code#49370).
     """
     interleaved = "interleaved-thinking-2025-05-14"
     members = {"tools": [TOOL | {"defer_loading": True}]}

@@ -1,5 +1,5 @@
-"""Tests of betas: the betas that each API (envelope) accepts, the options of a provider, and retries that leave out one
-beta each.
+"""Tests of betas: which betas each API (envelope) accepts, what the options of a provider change, and which beta each
+retry leaves out.
 """
 
 import json
@@ -46,8 +46,8 @@ def taken(envelope, *names, **options):
     ],
 )  # fmt: skip
 def test_each_envelope_takes_its_own_betas_by_its_own_names(envelope, expected):
-    """Check that each API that takes Messages bodies (envelope) gets only betas that it accepts, by the names that they
-    have in this API.
+    """Check that each API with Messages bodies (envelope) gets only betas that it accepts, renamed if the API has
+    another name for a beta.
     """
     names = ("context-1m-2025-08-07", "claude-code-20250219", "advanced-tool-use-2025-11-20")
     assert taken(envelope, *names)[0] == expected
@@ -114,7 +114,10 @@ def test_every_host_of_aws_gets_the_betas_of_bedrock(host):
 
 @pytest.mark.parametrize("client", ["anthropic_messages", "bedrock_model_invoke"])
 def test_an_invalid_beta_flag_retries_without_the_least_certain_beta(client):
-    """Check that after an error that names no beta, the betas are left out one by one, each with its fields."""
+    """Check that after an error that names no beta, each retry leaves out one more beta and the fields that need it.
+
+    The beta that is least likely to be accepted is left out first.
+    """
     tool = {"name": "f", "input_schema": {"type": "object"}, "eager_input_streaming": True}
     body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 5, "messages": MESSAGES, "tools": [tool]}
     eager = ["fine-grained-tool-streaming-2025-05-14"]
@@ -135,7 +138,7 @@ def test_an_invalid_beta_flag_retries_without_the_least_certain_beta(client):
 
 
 def test_a_beta_refused_by_anthropic_by_name_is_left_out_alone():
-    """Check that the beta that an error message names is left out, and the other betas are sent again."""
+    """Check that a retry leaves out only the beta that the error message names."""
     the_ask = ask({"model": "m", "messages": MESSAGES}, "anthropic_messages", **{"anthropic-beta": "b-1,c-2027-01-01"})
     dropped = []
     aim = target(anthropic_messages)
@@ -145,7 +148,7 @@ def test_a_beta_refused_by_anthropic_by_name_is_left_out_alone():
 
 
 def test_an_invalid_beta_flag_retries_converse_without_it():
-    """Check that after an error about a beta, a Converse body is sent once more without it."""
+    """Check that after an error about a beta, a Converse request is retried once, without the beta."""
     body = {"messages": [], "additionalModelRequestFields": {"anthropic_beta": ["b-1"], "top_k": 5}}
     dropped = []
     the_ask = ask(body, "bedrock_converse", "bedrock_converse")
@@ -157,7 +160,7 @@ def test_an_invalid_beta_flag_retries_converse_without_it():
 
 @pytest.mark.parametrize("flag", [anthropic_messages, bedrock_model_invoke, bedrock_converse])
 def test_only_a_refused_beta_is_retried(flag):
-    """Check that a request is not sent again if it has no betas, or if it was refused for another reason."""
+    """Check that a refused request is not retried if it has no betas, or if the error is not about a beta."""
     plain = ask({"messages": MESSAGES, "max_tokens": 1}, flag.__name__.rpartition(".")[2], flag.dialects[0])
     assert flag.retry(plain, target(flag), UNKNOWN_TO_BEDROCK, pytest.fail) is None
     other = Problem(INVALID_REQUEST, "max_tokens: Field required")

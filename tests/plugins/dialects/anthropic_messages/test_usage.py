@@ -1,6 +1,7 @@
-"""Tests of long lists in `usage.iterations`, where Claude's replies report the tokens of each step of a reply.
+"""Tests of long lists in `usage.iterations`. One reply of Claude may take several runs of a model, and this list has
+the tokens of each run.
 
-A long list does not make the call's record long. If some entries are not read, the cost is marked as inexact.
+A long list does not make the call's record long. If entries of the list are skipped, the cost is marked as inexact.
 """
 
 import pytest

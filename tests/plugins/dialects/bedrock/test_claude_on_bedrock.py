@@ -26,7 +26,9 @@ ANSWER = {"role": "assistant", "content": "yes"}
 
 
 def built(body, caps=OLD, **headers):
-    """Return the InvokeModel body, which the simulated Bedrock accepts, and the dropped fields."""
+    """Return the InvokeModel body for a Messages request, and the dropped fields. Check that the simulated Bedrock
+    accepts the body.
+    """
     top = Members(json.dumps({"model": "m", "max_tokens": 4000, "messages": HELLO, **body}).encode())
     ask = ClientRequest(
         "anthropic_messages", "anthropic_messages", "generate", "POST", "/", "", headers, top, "m", False
@@ -68,8 +70,8 @@ def test_a_system_message_before_all_turns_is_the_system_prompt():
 def test_adjacent_system_messages_join_and_losses_are_reported():
     """Check that two consecutive system messages between turns become one.
 
-    For a model without such messages, they become a text in the user's turn. Parts that are not text are then reported
-    as dropped.
+    If the model accepts no system messages there, their text is sent in the user's turn, and their other parts are
+    reported as dropped.
     """
     other = {"role": "system", "content": [{"type": "text", "text": "B"}, {"type": "tool_removal", "name": "f"}]}
     sent, _ = built({"messages": [*HELLO, SYSTEM, {**other, "content": other["content"][:1]}]}, NEW)

@@ -1,4 +1,8 @@
-"""Tests of CountTokens: the request inside its body, the request to Bedrock, and the order of the fallbacks."""
+"""Tests of counting tokens at Bedrock: the request inside a CountTokens body, and the requests that are sent to
+Bedrock.
+
+If a model refuses CountTokens, other ways to count are tried in a fixed order.
+"""
 
 import base64
 import json
@@ -42,9 +46,10 @@ def refusal(message, name="ValidationException", status=400):
 
 
 def run(replies, the_ask=None, place=None):
-    """Run the plugin's function `steps` for a CountTokens request. It sends requests, which get the `replies` in order.
+    """Run the plugin's generator for a CountTokens request. Its requests to the provider are answered with the
+    `replies`, in order.
 
-    Return the paths of the sent requests, and the reply to the client.
+    Return the paths of these requests, and the reply to the client.
     """
     steps = counting.steps(the_ask or ask(), place or target(), print, common_parts)
     paths = [next(steps).path]
@@ -159,7 +164,7 @@ CONVERSES = {"messages": [{"role": "user", "content": [{"text": "a"}]}], "system
     ],
 )
 def test_the_inner_request_is_read_and_sent_wrapped_as_it_came(given, dialect, inner):
-    """Check that the request inside a CountTokens body is read, and that Bedrock gets the body unchanged."""
+    """Check that the gateway reads the request inside a CountTokens body, and that Bedrock gets the body unchanged."""
     request = parsed(given)
     assert (request.dialect, json.loads(request.top.body), request.model) == (dialect, inner, HAIKU)
     assert json.loads(counting.count_request(request, target(), pytest.fail).body) == given

@@ -84,7 +84,9 @@ def test_defect_38_a_stream_that_ends_without_its_last_event_is_an_error():
     ],
 )
 def test_defect_39_a_stream_exception_has_its_status_and_retry(name, status, retryable):
-    """Check that an exception in a stream has its own status, and that the error says whether a retry is useful."""
+    """Check that an exception in a stream is reported with the status for its name, and that the error says whether a
+    retry is useful.
+    """
     with pytest.raises(UpstreamFailed) as failed:
         events(frame(name, {"message": "m"}, "exception"))
     assert (failed.value.problem.status, failed.value.problem.retryable) == (status, retryable)
@@ -107,8 +109,9 @@ def test_defect_43_counts_of_the_first_and_the_last_event_are_not_summed():
 
 
 def test_defect_47_unknown_betas_stay_out_and_tools_are_hoisted():
-    """Check that betas that Bedrock does not know are not sent in the body. Fields inside `custom` of Claude Code's
-    tools move to the tool itself.
+    """Check a request of Claude Code to InvokeModel: betas that Bedrock does not know are left out.
+
+    Claude Code puts the fields of a tool into an object `custom`. Bedrock gets them in the tool itself.
     """
     tool = {"custom": {"name": "f", "defer_loading": True, "input_schema": {"type": "object"}}}
     header = {"anthropic-beta": "claude-code-20250219,tool-search-tool-2025-10-19"}
@@ -136,7 +139,7 @@ def test_defect_54_a_profile_has_its_named_models_abilities():
 
 
 def test_defect_55_tokens_are_counted_by_the_base_id():
-    """Check that tokens are counted by a model's base id, because CountTokens refuses inference profiles."""
+    """Check that a CountTokens request names the model by its base id, because CountTokens refuses inference profiles."""
     place = target(bedrock_model_invoke, "us.anthropic.claude-haiku-4-5-20251001-v1:0")
     send = counting.count_request(ask({"messages": []}, operation=COUNT_TOKENS), place, print)
     assert send.path == "/model/anthropic.claude-haiku-4-5-20251001-v1%3A0/count-tokens"
@@ -144,14 +147,17 @@ def test_defect_55_tokens_are_counted_by_the_base_id():
 
 @pytest.mark.parametrize("flag", [anthropic_messages, bedrock_model_invoke, bedrock_converse])
 def test_defect_57_a_clients_credential_is_not_forwarded(flag):
-    """Check that the client's credential is not among the headers of the request."""
+    """Check that the provider's request does not have the client's credential in its headers."""
     the_ask = ask({"max_tokens": 1, "messages": []}, authorization="Bearer sk-ant-oat", **{"x-api-key": "k"})
     sent = flag.build(the_ask, target(flag), print).headers
     assert {"authorization", "x-api-key"}.isdisjoint(sent)
 
 
 def test_defect_62_a_guardrail_is_a_header_or_a_member():
-    """Check that a guardrail stays in the headers on InvokeModel and becomes a field on Converse."""
+    """Check that the guardrail headers of an InvokeModel client are sent unchanged to InvokeModel.
+
+    For Converse, they become the field `guardrailConfig`.
+    """
     given = {"x-amzn-bedrock-guardrailidentifier": "g", "x-amzn-bedrock-guardrailversion": "2"}
     the_ask = ask({"anthropic_version": "bedrock-2023-05-31"}, "bedrock_model_invoke", **given)
     assert given.items() <= bedrock_model_invoke.build(the_ask, target(bedrock_model_invoke), print).headers.items()
@@ -174,7 +180,10 @@ def test_defect_64_a_stream_that_is_passed_through_is_counted():
     ],
 )
 def test_invokes_other_options_become_members_or_are_reported(header, value, member):
-    """Check that InvokeModel's other options become fields of a Converse body, or are reported as dropped."""
+    """Check that option headers of InvokeModel, such as the service tier, become fields of a Converse body.
+
+    If the provider's API is neither InvokeModel nor Converse, they are reported as dropped.
+    """
     headers = {f"x-amzn-bedrock-{header}": value}
     rest, changes = invoke_headers.as_members(headers, Members(b"{}"))
     assert (rest, {name: json.loads(raw) for name, raw in changes.items()}) == ({}, member)
@@ -195,8 +204,9 @@ def test_invokes_other_options_become_members_or_are_reported(header, value, mem
     ],
 )
 def test_converse_reports_the_met_stop_sequence_where_it_can(model, stops, stream, stop):
-    """Check when a request asks Converse to report the stop sequence that was met: if the request has stop sequences,
-    and the model can report them.
+    """Check that a request asks Converse to report which stop sequence ended the reply.
+
+    It asks only if the request has stop sequences and the model can report them.
     """
     fields = {"additionalModelResponseFieldPaths": stop} if stop else {}
     assert response_fields(stops, capabilities(model), stream=stream) == fields

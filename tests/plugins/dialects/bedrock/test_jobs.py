@@ -1,4 +1,4 @@
-"""Tests of the requests that Bedrock gets about jobs, and of the hosts to which these requests are sent."""
+"""Tests of requests for Bedrock's jobs: what Bedrock gets, and which host gets it."""
 
 import json
 

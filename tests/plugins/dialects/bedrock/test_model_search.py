@@ -1,4 +1,6 @@
-"""Tests of listing the models of Amazon Bedrock: the host and the requests, and the models that the gateway offers."""
+"""Tests of the search for Amazon Bedrock's models: the host and the requests, and the models that the gateway then
+offers.
+"""
 
 import json
 from urllib.parse import parse_qs
@@ -27,8 +29,8 @@ def profile(id_, *arns, **more):
 
 
 def searched(models, system=(), applications=()):
-    """Return the models that the search finds if Bedrock lists these models, system profiles and application
-    profiles.
+    """Return the models that `discover_models` finds if Bedrock lists the models and inference profiles in the
+    arguments.
     """
     replies = iter(
         [{"modelSummaries": models}, *({"inferenceProfileSummaries": [*each]} for each in (system, applications))]

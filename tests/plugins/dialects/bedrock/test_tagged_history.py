@@ -1,6 +1,7 @@
-"""Tests of tagged thinking in native requests. The gateway's tag on thinking names a family of models.
+"""Tests of thinking with the gateway's tag in native requests. The tag names a model family.
 
-If the called model belongs to this family, only the tag is removed. Otherwise the thinking is dropped.
+If the requested model belongs to this family, the thinking is sent without the tag. Thinking of another family is
+dropped.
 """
 
 import base64
@@ -96,7 +97,7 @@ def test_a_model_without_a_family_gets_back_what_it_made_itself():
 
 
 def test_unsigned_thinking_does_not_go_to_a_signing_provider():
-    """Check that unsigned thinking is not sent to a provider that signs its thinking."""
+    """Check that thinking without a signature is reported as dropped if the provider's models sign their thinking."""
     body, dropped = sent(anthropic_messages, messages(thinking("irisgate1:claude:"), TEXT), "")
     assert (json.loads(body)["messages"][1]["content"], dropped) == ([TEXT], ["/messages/1/content/0"])
 

@@ -1,4 +1,4 @@
-"""Tests of the conversion of Converse's token counts to the gateway's names."""
+"""Tests of the token counts that the gateway reads from Converse's replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tests of the names of called tools in the record of a native call of Chat, in every form of a call."""
+"""Tests that the record of a native Chat call has the names of the called tools, for every form in which Chat reports a
+call.
+"""
 
 import pytest
 

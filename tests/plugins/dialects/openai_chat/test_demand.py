@@ -26,7 +26,7 @@ IMAGE = media_part(media.image(PNG, "f"), PLAIN, "f")
 
 
 class CheckedConversation(Conversation):
-    """A conversation that records what was dropped, and whose messages are checked by the simulated provider's
+    """A `Conversation` for tests: it records the dropped fields, and its messages must pass the simulated provider's
     rules.
     """
 

@@ -1,4 +1,4 @@
-"""Tests that token counts in Chat replies get the gateway's names, for servers with different fields and
+"""Tests of the token counts that the gateway reads from Chat replies, for servers with different fields and
 conventions.
 """
 

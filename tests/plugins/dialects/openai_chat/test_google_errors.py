@@ -1,4 +1,4 @@
-"""Tests of errors of Google's endpoint for OpenAI's clients, whose details are in the body only.
+"""Tests of the errors of Google's OpenAI-compatible endpoint, which have their details only in the body.
 
 Source: the Gemini API's documentation (OpenAI compatibility), google.rpc.RetryInfo, google.api.ErrorReason.
 """

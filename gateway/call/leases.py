@@ -53,11 +53,10 @@ RECALL_SECONDS: Final = (0.02, 0.08)
 The bank may have refused the request because other gateways hold parts of the balance. In a pause, they give back what
 they do not need.
 """
-ROUNDS: Final = 8
-"""Maximum number of attempts to reserve the amounts of one call. Between two attempts, the quota bank is asked for more
-of one bucket.
+RESERVE_SECONDS: Final = 5.0
+"""Maximum number of seconds for which a call asks the quota bank again for amounts that the bank grants.
 
-Several attempts are needed if several buckets lack an amount, or if other calls use up what the bank has granted.
+A call asks several times if several buckets lack an amount, or if calls that have come later use what it was granted.
 """
 LOOK_SECONDS: Final = 1.0
 """Minimum number of seconds between two reads of all balances for pages and metrics."""
@@ -104,10 +103,9 @@ class Leases(BankRounds):
             return attempt()
         except Exceeded as exceeded:
             refusal = exceeded
+        until = self._slices.clock() + RESERVE_SECONDS
         with ExitStack() as kept:
-            for _ in range(ROUNDS - 1):
-                if refusal.short is None:
-                    break
+            while refusal.short is not None and self._slices.clock() < until:
                 await self._obtain(refusal.rule.kind, refusal.short, kept)
                 try:
                     return attempt()

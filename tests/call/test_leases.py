@@ -261,11 +261,10 @@ async def test_first_calls_of_many_callers_at_the_same_time_are_all_served(opene
     await asyncio.gather(*(gateway.reserve(1, rule) for rule in rules))
 
 
-async def test_what_a_call_was_granted_is_not_given_back_before_it_is_reserved(opened, monkeypatch):
+async def test_what_a_call_was_granted_is_not_given_back_before_it_is_reserved(opened):
     """Check that 20 calls get their amounts, although the bank demands unused amounts back at each of the gateway's
     requests.
     """
-    monkeypatch.setattr(leases_module, "ROUNDS", 2)
     gateway = await opened()
     gateway.leases.give_back()
     exchange = gateway.bank.exchange
@@ -276,6 +275,7 @@ async def test_what_a_call_was_granted_is_not_given_back_before_it_is_reserved(o
 
     gateway.bank.exchange = followed
     held = await asyncio.gather(*(gateway.reserve(1) for _ in range(20)))
+    assert len([ask for asks in gateway.bank.asks for ask in asks if ask.needs]) == 1
     for one in held:
         gateway.quotas.charge(one, (), Settlement())
     gateway.bank.exchange = exchange
@@ -302,6 +302,27 @@ async def test_a_call_of_several_buckets_keeps_what_it_was_granted_of_each(opene
     claims = [Claim(rule.name, rule, 1) for rule in rules]
     held = await gateway.leases.reserve(partial(gateway.quotas.reserve, claims))
     assert len(held) == 3
+
+
+async def test_a_call_is_served_although_others_take_what_it_was_granted(opened):
+    """Check that a call asks the bank again and again while other calls take what the bank has granted for it."""
+    gateway = await opened()
+    gateway.leases.give_back()
+    exchange = gateway.bank.exchange
+    thefts = iter(range(20))
+
+    async def robbed(asks):
+        answers = await exchange(asks)
+        if any(ask.needs for ask in asks) and next(thefts, None) is not None:
+            claim = Claim("all", RULE, 1)
+            # the amount is granted when the answer has been read, before the waiting call runs
+            asyncio.get_running_loop().call_soon(lambda: taken.append(gateway.quotas.reserve([claim])))
+        return answers
+
+    taken = []
+    gateway.bank.exchange = robbed
+    assert await gateway.reserve(1)
+    assert len(taken) == 20
 
 
 async def test_what_a_worker_was_granted_is_not_given_back_before_it_is_lent(opened):

@@ -131,7 +131,7 @@ class SseDecoder:
             yield self._event(frame)
 
     def close(self) -> Iterator[Event]:
-        if not self.done and self.framing and (frame := self.framing.rest()) is not None and self._is_complete(frame):
+        if self.framing and (frame := self.framing.rest()) is not None and self._is_complete(frame):
             yield self._event(frame)
         if not self.done:
             raise self._truncated()

@@ -255,8 +255,23 @@ def test_what_comes_after_the_terminal_event_has_no_bytes_for_the_client(flag, e
     assert b"".join(event.raw for event in events) == stream
 
 
-def test_usage_after_done_is_counted_but_not_shown():
-    events = decode(openai_chat, ask(openai_chat, ASKED), FINISH + DONE + USAGE)
+@pytest.mark.parametrize("missing", [0, 1, 2])
+@pytest.mark.parametrize("before", [CONTENT + FINISH, CONTENT + FINISH + USAGE.replace(b": 3", b": 2")])
+def test_a_last_report_is_counted_without_the_blank_line_after_it(before, missing):
+    """Check that usage is counted although the stream ends inside the blank line after it.
+
+    The stream is complete before the usage, either by its finish reason or by an earlier usage.
+    """
+    events = decode(openai_chat, ask(openai_chat, ASKED), before + USAGE[: len(USAGE) - missing])
+    meter = openai_chat.meter(ask(openai_chat, ASKED), target(openai_chat), HEAD)
+    for event in events:
+        meter.feed(event)
+    assert meter.facts().usage.output == 3
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_usage_after_done_is_counted_but_not_shown(missing):
+    events = decode(openai_chat, ask(openai_chat, ASKED), FINISH + DONE + USAGE[: len(USAGE) - missing])
     meter = openai_chat.meter(ask(openai_chat, ASKED), target(openai_chat), HEAD)
     for event in events:
         meter.feed(event)

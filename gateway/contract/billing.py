@@ -18,9 +18,12 @@ body that are not billed as text. Everything else in the body counts as text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
+
+from gateway.contract.lazy_body import LazyBody
 
 FileKind = Literal["image", "document", "packed", "audio", "video"]
 """The kind of a file. `packed` is a document in a compressed format, such as PDF. `document` is any other document."""
@@ -106,6 +109,10 @@ TOOL_INSTRUCTIONS: Final = AddedTokens(usual=0, most=1_000)
 """
 
 
+_TYPE: Final = re.compile(rb'"type"\s*:\s*"([^"]*)')
+"""Pattern for the type of a block in JSON text."""
+_PLAIN: Final = re.compile(r"\w*", re.ASCII)
+"""Pattern for types and keys that a search finds in each body for which `Members.may_hide_names` is false."""
 _NESTED: Final = (list, dict)
 """The types of the decoded JSON values in which files are searched."""
 
@@ -137,7 +144,7 @@ class FileForms:
     def files(self, body: Mapping[str, Any]) -> Iterator[File]:
         """Yield the files in the messages of a decoded body. Their order is not defined."""
         names, types, inner = self.members.keys(), self.types, self.inner
-        level: list[Any] = [body[name] for name in self.turns if name in body]
+        level: list[Any] = [body[name] for name in self.turns if name in body and self._may_be_in(body, name)]
         while level:
             value = level.pop()
             if isinstance(value, dict):
@@ -149,6 +156,19 @@ class FileForms:
                 level += [content for content in inner(value) if content and isinstance(content, _NESTED)]
             elif isinstance(value, list):
                 level.extend(value)
+
+    def _may_be_in(self, body: Mapping[str, Any], name: str) -> bool:
+        """Return False if a search in the JSON text of the value under `name` shows that it has no files.
+
+        The search takes a third of the time of decoding the text and visiting each block.
+        """
+        if not isinstance(body, LazyBody) or _PLAIN.fullmatch("".join((*self.types, *self.members))) is None:
+            return True
+        if body.may_hide_names():
+            return True
+        text = body.undecoded(name)
+        kinds = {kind.decode("utf-8", "replace") for kind in _TYPE.findall(text)} if self.types else set[str]()
+        return not kinds.isdisjoint(self.types) or any(b'"%b"' % member.encode() in text for member in self.members)
 
 
 def common_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
@@ -171,7 +191,7 @@ def tools_of(holder: Any) -> list[Mapping[str, Any]]:
     >>> billing.tools_of({"tools": [{"type": "web_search"}, 5]}), billing.tools_of(None)
     ([{'type': 'web_search'}], [])
     """
-    tools = holder.get("tools") if isinstance(holder, dict) else None
+    tools = holder.get("tools") if isinstance(holder, Mapping) else None
     return [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
 
 

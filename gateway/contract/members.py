@@ -19,6 +19,7 @@ import orjson
 
 from gateway.contract import lenient_json
 from gateway.contract.errors import Refused, invalid
+from gateway.contract.escaped_names import may_hide_names
 from gateway.contract.long_strings import Shortened, shortened
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ _SHOWN: Final = 100
 
 
 class Members(Mapping[str, bytes]):
-    """A mapping from each top-level key of a JSON body to its undecoded value, in the order of the body.
+    r"""A mapping from each top-level key of a JSON body to its undecoded value, in the order of the body.
 
     - The constructor raises `Refused` if the body is not a JSON object or has a key twice. If a key had two values, the
       provider might use the value that the gateway has not checked (agentrouter GHSA-4gph-2hhr-5mwg).
@@ -58,15 +59,18 @@ class Members(Mapping[str, bytes]):
     2068
     >>> top.mentions(b'"model"'), top.mentions(b'"tools"')
     (True, False)
+    >>> top.may_hide_names(), Members(rb'{"mod\u0065l": "small"}').may_hide_names()
+    (False, True)
     >>> top.shortened_without({"n"})
     b'{"model": "small"}'
     """
 
-    __slots__ = ("_mentioned", "_short", "_spans", "body", "has_halves", "shortened")
+    __slots__ = ("_may_hide_names", "_mentioned", "_short", "_spans", "body", "has_halves", "shortened")
 
     def __init__(self, body: bytes) -> None:
         self.body = body
         self._mentioned: dict[bytes, bool] = {}
+        self._may_hide_names: bool | None = None
         self._spans, self._short, self.has_halves = _spans(body)
         self.shortened = body if self._short is None else self._short.text
 
@@ -146,6 +150,16 @@ class Members(Mapping[str, bytes]):
             found = self._mentioned[text] = text in self.shortened
         return found
 
+    def may_hide_names(self) -> bool:
+        """Return whether the shortened body has an escaped letter, digit or underscore.
+
+        If it has none, a search for the text of a name, as by `mentions`, finds every field with this name. The body is
+        searched only once.
+        """
+        if self._may_hide_names is None:
+            self._may_hide_names = may_hide_names(self.shortened)
+        return self._may_hide_names
+
     def shortened_without(self, names: Collection[str]) -> bytes:
         """Return the shortened body without some of the top-level keys and their values."""
         text, short = memoryview(self.shortened), self._short
@@ -183,7 +197,7 @@ class Members(Mapping[str, bytes]):
 
         changed = Members.__new__(Members)
         changed.has_halves = self.has_halves
-        changed._mentioned = {}  # noqa: SLF001 (of the same class)
+        changed._mentioned, changed._may_hide_names = {}, None  # noqa: SLF001 (of the same class)
         body = memoryview(self.body)
         changed.body = b"".join((body[:start], value, body[end:]))
         short = None if self._short is None else self._short.replaced(start, end, value)

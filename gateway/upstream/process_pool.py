@@ -97,13 +97,17 @@ class ProcessPool:
         self._work_seconds = work_seconds
         self._executor: ProcessPoolExecutor | None = None
 
+    def is_large(self, size: int) -> bool:
+        """Return whether `run` calls a function that works on a body of `size` bytes in a worker process."""
+        return size >= self._large
+
     async def run(self, size: int, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
         """Return the result of `function(*args)`. If the function works on a large body, it runs in a worker process.
 
         `size` is the number of bytes of the body. The function reports dropped fields by calling `drop`, which it finds
         in `args`. Raises the exceptions of the function, and `GatewayError` if the worker process has died.
         """
-        if size < self._large:
+        if not self.is_large(size):
             return function(*args)
         return await self._elsewhere(size, drop, function, args)
 

@@ -83,7 +83,7 @@ async def test_each_caller_is_charged_in_buckets_of_its_own():
     quotas.configured(made.config.quotas)
     for identity in (ALICE, BOB, ALICE):
         call = await decided(made, identity)
-        reservation, _ = reserve(call, quotas, measure(b"{}", lambda _: []))
+        reservation, _ = reserve(call, quotas, measure(Members(b"{}"), lambda _: []))
         names = {bucket.name for chain_ in reservation.chains[f"b/{HAIKU}"] for bucket in chain_}
         assert names == {f"daily:{identity.login}", f"host:{identity.node}"}
 
@@ -98,7 +98,7 @@ async def test_quotas_with_new_rules_replace_those_of_a_plan():
         newer = ready(CHARGED, quotas=QUOTAS | {"daily:<user>": {"capacity": capacity}})
         quotas.configured(newer.config.quotas)
         call = await decided(made, ALICE)
-        reservation, _ = reserve(call, quotas, measure(b"{}", lambda _: []))
+        reservation, _ = reserve(call, quotas, measure(Members(b"{}"), lambda _: []))
         rules = {name: bucket.rule for held in reservation.held.values() for name, bucket, _ in held.parts}
         assert rules[f"daily:{ALICE.login}"] == newer.config.quotas["daily:<user>"].rule
         reservation.release()

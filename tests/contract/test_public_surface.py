@@ -26,8 +26,8 @@ EXTENDED = {"flag_facts"}
 The golden file does not list these modules. It lists the inherited members with each derived class.
 """
 INTERNAL = [
-    "__init__", "conversions", "defaults", "definitions", "dropped_fields", "framing/__init__", "hook_results", "hooks",
-    "filter_checks", "http_headers", "long_strings", "losses", "plugin_candidates", "plugin_checks", "plugin_conflicts", "plugin_files", "plugin_functions",
+    "__init__", "conversions", "defaults", "definitions", "dropped_fields", "escaped_names", "framing/__init__", "hook_results", "hooks",
+    "filter_checks", "http_headers", "lazy_body", "long_strings", "losses", "plugin_candidates", "plugin_checks", "plugin_conflicts", "plugin_files", "plugin_functions",
     "plugin_hooks", "plugin_imports", "plugin_packages", "plugin_source", "record", "registry", "result_values", "route_paths",
     "settings_fields", "small_cache",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from gateway.call.settlement import problem_for, reserve
 from gateway.contract.errors import QUOTA, Problem, Refused
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.bucket_chains import Exceeded
-from gateway.money.quotas.estimate import Searched, Size, measure, measured_bytes
+from gateway.money.quotas.estimate import Size, measure, measured_bytes
 from gateway.telemetry.log import Logger
 from gateway.upstream.process_pool import NO_DROP, ProcessPool
 
@@ -39,8 +39,7 @@ class Quota:
         call.output_limit = call.flag.limit(call.request)
         if call.access.metered:
             top, billed_parts = call.request.top, call.flag.hooks["billed_parts"].as_list
-            work = (measure, top.body, billed_parts, Searched.of(top))
-            size = await self.pool.run(measured_bytes(top), NO_DROP, *work)
+            size = await self.pool.run(measured_bytes(top), NO_DROP, measure, top, billed_parts)
             size = _with_cache(call, size)
             try:
                 if self.keeper.is_immediate:

@@ -157,10 +157,10 @@ class CallProvider(msgspec.Struct, frozen=True):
         """
         candidate = attempt.candidate
         provider = candidate.offer.provider
-        # most native bodies are only spliced, which takes less time than sending the body to another process
-        top, is_native = attempt.request.top, candidate.way is Way.NATIVE
-        is_marked = any(map(top.mentions, candidate.flag.slow_marks))
-        size = len(top.body) if not is_native or top.has_halves or is_marked else 0
+        top, size = attempt.request.top, len(attempt.request.top.body)
+        if self.pool.is_large(size) and candidate.way is Way.NATIVE and not top.has_halves:
+            # most native bodies are only spliced, which takes less time than sending the body to another process
+            size = size if any(map(top.mentions, candidate.flag.slow_marks)) else 0
         drop = DropRelay(attempt.drop)
         if len(top.body) >= LARGE:
             await yield_to_loop(len(top.body))

@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import msgspec
-import orjson
 from msgspec.structs import replace
 
-from gateway.contract import lenient_json
 from gateway.contract.billing import BilledParts
+from gateway.contract.errors import Refused
+from gateway.contract.escaped_names import may_hide_names
 from gateway.contract.flag import ClientRequest, Facts, Members, Usage
-from gateway.contract.json_api import LARGE_BODY, UNLIMITED
+from gateway.contract.json_api import UNLIMITED
+from gateway.contract.lazy_body import LazyBody
 from gateway.contract.result_values import MAX_COUNT
 from gateway.money.quotas.contents import Contents, contents_of
 
@@ -66,11 +67,9 @@ CONVERSATION: Final = frozenset(
 
 No field inside them names a service tier, so they are not searched for one.
 """
-_CACHE_NAMES: Final = (b'"cache_control"', b'"cachePoint"')
-_TIER_NAMES: Final = (b'"service_tier"', b'"serviceTier"', b'"speed"', b'"latency"', b'"inference_geo"')
+_CACHE_NAME: Final = re.compile(rb'"cache(?:_control|Point)"')
+_TIER_NAME: Final = re.compile(rb'"(?:service_tier|serviceTier|speed|latency|inference_geo)"')
 _TIER_HEADERS: Final = ("x-amzn-bedrock-service-tier", "x-amzn-bedrock-performanceconfig-latency")
-_HIDDEN: Final = re.compile(rb"\\u00(?:4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
-"""Pattern for an escaped letter or underscore, which could hide a field's name. Real clients write no such escapes."""
 SEARCH_FEE: Final = 35_000_000
 """Nanodollars for one search whose price is unknown. This is the highest published price of a search (Gemini's
 grounding)."""
@@ -188,32 +187,18 @@ class Size(msgspec.Struct, frozen=True):
     """Number of answers that the request asks for."""
 
 
-class Searched(NamedTuple):
-    """Two shortened copies of a request's body, in which names of fields are searched."""
-
-    whole: bytes
-    """The body with its long strings shortened (`Members.shortened`)."""
-    settings: bytes
-    """`whole` without the fields in `CONVERSATION`."""
-
-    @classmethod
-    def of(cls, top: Members) -> Searched:
-        return cls(top.shortened, top.shortened_without(CONVERSATION))
-
-
-def measure(body: bytes, billed_parts: BilledParts, searched: Searched | None = None) -> Size:
+def measure(top: Members, billed_parts: BilledParts) -> Size:
     """Return the estimated number of input tokens of a request's body, and what else in the body affects the cost.
 
-    - `billed_parts` finds the parts of the body that are not text, such as images.
-    - `searched` has shortened copies of the body, in which words and names of fields are searched. If it is None, the
-      body itself is searched. A text of 64 KB without a line break or a quote is cut in these copies, so that the
-      estimate becomes too high.
+    `billed_parts` finds the parts of the body that are not text, such as images. Words and names of fields are searched
+    in the shortened body. A text of 64 KB without a line break or a quote is cut there, so that the estimate becomes
+    too high.
 
     Measuring 30 MB of small values takes a second, so large bodies should be measured in a worker process
     (`measured_bytes`).
     """
-    seen, settings = searched or Searched(body, body)
-    contents = _contents(body, billed_parts)
+    body, seen, settings = top.body, top.shortened, top.shortened_without(CONVERSATION)
+    contents = contents_of(billed_parts(LazyBody(top)))
     text = max(0, len(body) - contents.size)
     words = 0
     # less than half of base64 is lower-case letters, so nothing is left of the words beside much of it
@@ -227,8 +212,8 @@ def measure(body: bytes, billed_parts: BilledParts, searched: Searched | None = 
         max(1, text - words + words * tokens // letters + contents.most),
         contents.searches,
         contents.fees,
-        _has_name(seen, _CACHE_NAMES),
-        _has_name(settings, _TIER_NAMES),
+        top.may_hide_names() or _CACHE_NAME.search(seen) is not None,
+        may_hide_names(settings) or _TIER_NAME.search(settings) is not None,
         contents.answers,
     )
 
@@ -244,30 +229,9 @@ def measured_bytes(top: Members) -> int:
     return len(top.body if is_slow else top.shortened)
 
 
-def _contents(body: bytes, billed_parts: BilledParts) -> Contents:
-    """Return the sizes and tokens of everything in a body that is not text. All numbers are 0 for a body that is not a
-    JSON object.
-    """
-    try:
-        # `exact` decodes long strings in a quarter of the time
-        decoded = lenient_json.exact(body) if len(body) >= LARGE_BODY else lenient_json.loads(body, utf8=True)
-    except orjson.JSONDecodeError:
-        return Contents()
-    return contents_of(billed_parts(decoded)) if isinstance(decoded, dict) else Contents()
-
-
 def _usual(body: bytes, contents: Contents) -> int:
     """Return the typical number of input tokens of a body, at least 1. Three bytes of text count as one token."""
     return max(1, max(0, len(body) - contents.size) // BYTES_PER_TOKEN + contents.usual)
-
-
-def _has_name(text: bytes, names: Iterable[bytes]) -> bool:
-    """Return whether JSON text may have a field with one of the names, at any depth. Each item of `names` includes the
-    quotes around the name.
-
-    The result is also True if the text has an escaped letter, because a name could be written with such an escape.
-    """
-    return any(name in text for name in names) or (b"\\" in text and _HIDDEN.search(text) is not None)
 
 
 def rough(request: ClientRequest, limit: int | None, max_output: int) -> Estimate:
@@ -287,7 +251,11 @@ def input_tokens(body: bytes, billed_parts: BilledParts) -> int:
     """
     if body.count(b'"') + body.count(b",") > MAX_SIGNS:
         return max(1, len(body) // BYTES_PER_TOKEN)
-    return _usual(body, _contents(body, billed_parts))
+    try:
+        contents = contents_of(billed_parts(LazyBody(Members(body))))
+    except Refused:  # not a JSON object
+        contents = Contents()
+    return _usual(body, contents)
 
 
 def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:

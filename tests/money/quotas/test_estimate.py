@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.contract.billing import common_parts
-from gateway.contract.flag import Facts, HttpRequest, Part, Usage
+from gateway.contract.flag import Facts, HttpRequest, Members, Part, Usage
 from gateway.contract.json_api import UNLIMITED
 from gateway.contract.record import Small
 from gateway.money.prices.rates import Priced
@@ -86,7 +86,7 @@ def measure(data, flag=None):
     The parts of the body that are not text, such as images, are found by the plugin of the compatibility flag `flag`.
     If `flag` is None, the function `common_parts` finds them.
     """
-    return estimates.measure(data, FLAGS[flag].billed_parts if flag else common_parts)
+    return estimates.measure(Members(data), FLAGS[flag].billed_parts if flag else common_parts)
 
 
 def estimate(request, limit, outputs):
@@ -103,7 +103,7 @@ def test_text_usually_has_three_bytes_a_token():
 
 
 def test_nothing_is_still_a_token():
-    assert input_tokens(b"", common_parts) == measure(b"").most == 1
+    assert input_tokens(b"", common_parts) == measure(b"{}").usual == 1
 
 
 DATA = f"data:image/png;base64,{IMAGE}"
@@ -358,7 +358,7 @@ def test_a_search_costs_its_price_or_else_the_highest_one():
     "escaped", ["cache\\u005fcontrol", "\\u0063ache_control", "cache_contro\\u006C", "cach\\u0065Point"]
 )
 def test_an_escape_in_a_name_hides_no_cache_and_no_tier(escaped):
-    size = measure(b'{"system": [{"%s": {"type": "ephemeral"}}]}' % escaped.encode())
+    size = measure(b'{"settings": [{"%s": {"type": "ephemeral"}}]}' % escaped.encode())
     assert (size.caches, size.tiered) == (True, True)
 
 

@@ -11,18 +11,21 @@ from gateway.contract.billing import common_parts
 from gateway.contract.members import Members
 from gateway.money.quotas import estimate
 from gateway.money.quotas.contents import IMAGE_TOKENS
-from gateway.money.quotas.estimate import Searched
 from tests.helpers.own_plugins import discover_own
 
 CHAT_PARTS = discover_own().flags["openai_chat"].billed_parts
 
 
 def measure(data, parts=common_parts):
-    return estimate.measure(data, parts)
+    """Return the size of a body, all bytes of which are searched."""
+    top = Members(data)
+    top.shortened, top._short = data, None
+    return estimate.measure(top, parts)
 
 
 def measure_searched(data):
-    return estimate.measure(data, CHAT_PARTS, Searched.of(Members(data)))
+    """Return the size of a body, of whose long strings only the ends are searched."""
+    return estimate.measure(Members(data), CHAT_PARTS)
 
 
 def with_image(size, **members):

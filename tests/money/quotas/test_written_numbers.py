@@ -9,6 +9,7 @@ import json
 import pytest
 
 from gateway.contract.billing import SEARCHES
+from gateway.contract.flag import Members
 from gateway.money.quotas.contents import MAX_ANSWERS, MAX_SEARCHES
 from gateway.money.quotas.estimate import MAX_OUTPUT, UNLIMITED, estimate, measure
 from tests.money.quotas.test_estimate import CHAT, CONVERSE, FLAGS, INVOKE, MESSAGES, request_of
@@ -76,7 +77,7 @@ every_form = pytest.mark.parametrize(("value", "number"), WRITTEN.values(), ids=
 
 
 def size_of(flag, members):
-    return measure(json.dumps({"model": "m", **members}).encode(), FLAGS[flag].billed_parts)
+    return measure(Members(json.dumps({"model": "m", **members}).encode()), FLAGS[flag].billed_parts)
 
 
 @pytest.mark.parametrize(("flag", "members"), SEARCHING.values(), ids=SEARCHING)
@@ -103,7 +104,7 @@ def test_the_answers_of_a_request_are_read_in_every_form(flag, members, value, n
 @every_form
 def test_the_output_limit_is_read_in_every_form(where, members, value, number):
     plugin, request = request_of(*where, **members(value))
-    held = estimate(request, plugin.limit(request), (), measure(request.top.body, plugin.billed_parts))
+    held = estimate(request, plugin.limit(request), (), measure(request.top, plugin.billed_parts))
     assert held.output == {NONE: UNLIMITED, HUGE: MAX_OUTPUT}.get(number, number)
 
 
@@ -117,5 +118,5 @@ def test_the_output_limit_is_read_in_every_form(where, members, value, number):
 @every_form
 def test_the_limit_of_all_answers_is_read_in_every_form(where, members, value, number):
     plugin, request = request_of(*where, **members(value))
-    held = estimate(request, plugin.limit(request), (), measure(request.top.body, plugin.billed_parts))
+    held = estimate(request, plugin.limit(request), (), measure(request.top, plugin.billed_parts))
     assert held.output == {NONE: 100, HUGE: MAX_ANSWERS * MAX_OUTPUT}.get(number, 300)

@@ -81,12 +81,17 @@ def untag_messages(messages: Any, target: Target, drop: Drop) -> bool:
 
 
 def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> Changes:
-    # a tag is at the beginning of a string, so it is never in the part that `shortened` leaves out
-    marks = (*MARKS, inside.encode()) if inside == _THINKING_BLOCKS else MARKS
-    if not any(map(top.mentions, marks)):  # most bodies have no tag, and decoding a large body takes long
+    if not _may_be_tagged(top, inside):  # most bodies have no tag, and decoding a large body takes long
         return {}
     messages = member(top, "messages")
     return {"messages": lenient_json.dumps(messages)} if _untag(messages, Maker.of(target), drop, untag, inside) else {}
+
+
+def _may_be_tagged(top: Members, inside: str) -> bool:
+    if inside == _THINKING_BLOCKS:
+        return top.may_hide_names() or top.mentions(inside.encode())
+    # a tag is at the beginning of a string, so it is never in the part that `shortened` leaves out
+    return any(map(top.mentions, MARKS))
 
 
 def _untag(messages: Any, maker: Maker, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:

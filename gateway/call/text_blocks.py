@@ -52,10 +52,10 @@ class Block:
         """The texts of the block so far, with the changes of the filters."""
 
     def carry(self, carrier: tuple[WaitingEvent, int, str] | None) -> None:
-        """Set the text to which the held text of this block will be appended. Filters hold this text back at present.
+        """Record where the text that filters hold back from this block will be added when they release it.
 
-        `carrier` is a waiting event, the index of a text in this event, and the text. It is None if no text of this
-        block is held back.
+        `carrier` is a waiting event, the index of a text in this event, and this text, to whose end the held text will
+        be added. It is None if no text of this block is held back.
         """
         if self.carrier is not None:
             self.carrier[0].carries -= 1

@@ -29,8 +29,9 @@ TURN_ITEMS: Final = 16
 
 
 def is_due(number: int) -> bool:
-    """Return whether a stream must call `Turns.take` before its small piece of work `number`, counted from 0. This is
-    so once in every `TURN_ITEMS` pieces.
+    """Return whether the work on a reply must wait for its turn (`Turns.take`) before its next small piece.
+
+    `number` is the number of pieces that are done. The work waits once in every `TURN_ITEMS` pieces.
     """
     return number % TURN_ITEMS == TURN_ITEMS - 1
 

@@ -106,11 +106,11 @@ def shared_buckets(config: Config, report: Report) -> None:
 
 
 def aliased(pattern: str, document: Any) -> str:
-    """Return the patterns to write instead of a grant's pattern that names a model alias. For any other pattern, return
-    "".
+    """Return advice for a grant whose `pattern` names a model alias: the patterns to write instead, joined by "or".
+    Return "" for any other pattern.
 
-    A grant must name the targets of the alias, because aliases are resolved before grants are checked (Aperture's
-    documentation). `document` is the decoded configuration, which may have faults.
+    A grant must name the targets of the alias, because aliases are resolved before grants are checked (documentation of
+    Aperture, Tailscale's AI gateway). `document` is the decoded configuration, which may have faults.
     """
     provider, _, name = pattern.rpartition("/")
     targets = _member(_member(_member(_member(document, "model_aliases"), "models"), name), "dst")

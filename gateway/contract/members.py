@@ -251,7 +251,8 @@ def _short_spans(short: Shortened, raws: Mapping[str, msgspec.Raw]) -> _Spans | 
 
 
 def _lenient_spans(body: bytes) -> _Spans:
-    """Return the offsets of all keys of a body with lone halves of surrogate pairs, which msgspec does not decode.
+    """Return the offsets of all keys, for a body that msgspec does not decode because it has lone halves of surrogate
+    pairs.
 
     Raises `Refused` if the body is not a JSON object, has too many keys, or has a key twice.
     """

@@ -27,8 +27,8 @@ busy machine."""
 BEATS: Final = 4
 """Number of equal periods into which `HOOK_SECONDS` is divided.
 
-While nothing blocks the event loop, the loop postpones the alarm signal once in each period, so the signal does not
-come. While the loop is blocked, the signal comes once in each period.
+The alarm signal is due at the end of each period. An event loop that is not blocked postpones the signal before it is
+due. So the signal comes, once in each period, only while the loop is blocked.
 """
 
 

@@ -43,8 +43,8 @@ fits into 64 bits."""
 
 
 class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The balance of a quota bucket after a change. The last such entry of a bucket in the journal is its current
-    balance.
+    """The balance of a quota bucket after a change. The last `Balance` of a bucket in the journal is the bucket's
+    current balance.
     """
 
     bucket: str

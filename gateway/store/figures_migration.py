@@ -98,12 +98,12 @@ WHERE u.time IN (SELECT time FROM partial) AND u.calls > coalesce(p.calls, 0)
 
 
 def _kept(outcome: str, condition: str, calls: str, *, amounts: bool) -> tuple[str, str]:
-    """Return two SQL statements. The first inserts the series with the outcome `outcome` for calls that are no longer
-    stored. The second inserts the sums over these calls.
+    """Return two SQL statements that convert hourly totals of calls that are no longer stored (table `expired`).
 
-    The sums come from the table `expired`, which has hourly totals of calls that are no longer stored. Only its rows
-    that meet `condition` are read. `calls` is an SQL expression for the number of calls that a row adds. If `amounts`
-    is False, all other sums are 0.
+    Only the rows that meet `condition` are converted. The first statement inserts a row into `series` for each
+    combination of identity, provider, model and agent, with the outcome `outcome`. The second inserts the sums.
+    `calls` is an SQL expression for the number of calls. If `amounts` is False, tokens, costs and all other amounts are
+    inserted as 0.
     """
     series = f"INSERT OR IGNORE INTO series ({_KEY}) SELECT identity, provider, model, agent, '', 0, '{outcome}' FROM expired WHERE {condition}"  # noqa: E501, S608 (our own names)
     kept = ", ".join(("0" if name == "cache_saved" else f"e.{name}") if amounts else "0" for name in _SUMS)

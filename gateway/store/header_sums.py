@@ -95,8 +95,8 @@ def add_header_sums(connection: Connection, by_term: Mapping[str, Sequence[Row]]
 
 
 def _add(connection: Connection, parts: Sequence[tuple[int, Sums]]) -> None:
-    """Add sums to the tables. Each item of `parts` has the row number of a header term, and sums over some calls with
-    this term.
+    """Add sums to the tables. Each item of `parts` has the row number of a header term (a recorded request header with
+    its value), and sums over some calls that have this header.
     """
     own = [group.series for _, sums in parts for group in sums.figures]
     series = series_numbers(connection, dict.fromkeys([*own, *map(of_everybody, own)]))

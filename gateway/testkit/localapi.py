@@ -12,10 +12,10 @@ Sources in tailscale/tailscale:
 
 The replies were compared with those of tailscaled 1.100.
 
-A whois request may name an address with a port that belongs to no node. Then tailscaled looks for a connection that it
-forwards. The connection may be registered late, so tailscaled waits 180 ms for it, once for each transport protocol
-that the request allows. Meanwhile it holds a lock. So a request about an unknown address delays other requests about
-unknown or forwarded addresses.
+A whois request names an address and a port. If the address belongs to no node, tailscaled looks for a forwarded
+connection with this address and port. The connection may be registered late, so tailscaled waits 180 ms for it, once
+for each transport protocol that the request allows. Meanwhile it holds a lock. So a request about an unknown address
+delays other requests about unknown or forwarded addresses.
 """
 
 from __future__ import annotations

@@ -238,8 +238,8 @@ def _refused_key(gateway: Gateway) -> str:
 
 
 def _unlisted(models: DiscoveredModels) -> str:
-    """Return the reason for the fault of the check `models`: how many providers failed to list their models when last
-    asked. Return "" if none failed.
+    """Return a text that says how many providers failed to list their models when they were last asked, or "" if none
+    failed. The check `models` shows this text.
     """
     failed = [provider for id_ in models.failures if (provider := models.written.providers.get(id_)) is not None]
     if not failed:

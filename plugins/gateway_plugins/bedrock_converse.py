@@ -3,8 +3,8 @@
 In a stream, the event `messageStop` comes before the event `metadata`, which has the usage. Source: botocore's service
 model of bedrock-runtime, and recorded traffic for the order of a stream's events.
 
-The route of CountTokens is defined in `bedrock_model_invoke.py`. Its requests can also be sent to a provider with the
-compatibility flag `bedrock_converse`.
+The route of CountTokens is defined in `bedrock_model_invoke.py`. The gateway sends CountTokens requests to providers
+that have the compatibility flag `bedrock_converse` or `bedrock_model_invoke`.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ async def test_a_chat_reaches_other_models_over_converse(tmp_path, bedrock_sim, 
 
 
 async def test_a_chat_to_a_model_without_converse_names_the_flag(tmp_path, bedrock_sim):
-    """Check that a Chat request to a model that has only Converse gets an error that names the flag `bedrock_converse`,
-    if the provider lacks this compatibility flag.
+    """Check the error for a Chat request to a model that can only be called by Converse. If the provider lacks the
+    compatibility flag `bedrock_converse`, the error tells to set this flag.
     """
     provider = bedrock(bedrock_sim.url, flags=["bedrock_model_invoke"])
     async with gate(tmp_path, {"b": provider}) as gw:

@@ -172,7 +172,7 @@ async def test_a_state_that_cannot_be_sent_leaves_the_gateway_serving(tmp_path):
 
 
 def followers():
-    """Return the number of tasks that read new lines of a journal, of this process or of another one."""
+    """Return the number of tasks that read new lines of this process's journal or of a spool."""
     return sum("_follow" in task.get_coro().__qualname__ for task in asyncio.all_tasks())
 
 

@@ -156,8 +156,8 @@ def test_nothing_that_exists_is_changed(tmp_path, capsys):
 def test_a_second_package_of_the_same_name_needs_another_folder(tmp_path, monkeypatch, capsys):
     """Check that a second package of the same name is refused, and that the error advises another folder.
 
-    The error must not be that the name belongs to an installed module, although Python finds the first package in the
-    current folder.
+    Python finds the first package in the current folder, as if it were installed. The error must not say that the name
+    belongs to an installed module.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

@@ -46,7 +46,7 @@ class Step:
     hook: str
     """The name of the hook as the page shows it, such as `Flag.parse`."""
     whose: str
-    """The plugin that has the hook."""
+    """The plugin whose hook is called in this step."""
     when: str
 
 

@@ -33,8 +33,8 @@ class OldModelSection(Section):
 
 
 class OldItemSection(CapabilitySection):
-    """An entry of the list `grants`. It is like a capability of current grants, but the key `providers` says which
-    models are allowed.
+    """An entry of the list `grants` in a grant of an older form. It has the keys of a current capability, except that
+    the key `providers` lists the allowed models. A current capability has the key `models` for this.
     """
 
     providers: Annotated[Items, Holds(OldModelSection, "list")] = Field(

@@ -274,10 +274,11 @@ class LiveBucket:
         return Charge(name, amount, self.balance, self.remainder, self.at / SECOND, estimated, self.rule.terms)
 
     def change(self, rule: Rule, now: int) -> bool:
-        """Apply a new rule from `now` on. Return whether capacity, refill or window have changed.
+        """Apply a new rule from `now` on. Return whether the capacity, the refill (an amount for each period) or the
+        window has changed.
 
-        A full bucket stays full. If the period changes, the balance loses its fraction of a unit, because that fraction
-        has the old period as its denominator.
+        A full bucket stays full. If the period of the refill changes, the balance loses its fraction of a unit, because
+        the denominator of the fraction is the old period.
         """
         self.accrue(now)
         before, full = self.rule, self.balance >= self.rule.capacity

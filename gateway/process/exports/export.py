@@ -88,7 +88,10 @@ class Export:
         self._is_ended = True
 
     async def all(self, exported: Callable[[int], None]) -> None:
-        """Export all calls that are in the store now. `exported` is called with the number of calls of each object.
+        """Export all calls that are in the store now.
+
+        The calls are written to objects (files). After each object, `exported` is called with the number of calls in
+        it.
 
         Raises `ExportFailed` or `StoreFailed`.
         """

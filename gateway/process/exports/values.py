@@ -22,7 +22,9 @@ from gateway.store.captured import CapturedBodies, CapturedBody
 VERSION: Final = 2
 """The version of the exported form. It is the value of the member `ver`."""
 _TAG: Final = "tag:"
-"""Prefix of the tags of a node. The login of a tagged node is its tags, separated by commas."""
+"""Prefix of each tag of a node (Tailscale's tags, such as `tag:server`). A tagged node has no user. In records, its
+login is the list of its tags, separated by commas.
+"""
 
 
 def exported(number: int, record: Record, bodies: CapturedBodies | None) -> dict[str, Any]:

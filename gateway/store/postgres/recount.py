@@ -53,7 +53,9 @@ class _Table(NamedTuple):
     unit: Unit
     """The unit of time that each row of the table covers."""
     emptied: frozenset[str]
-    """Columns of the series that are "" in this table, because each sum is over all values of these columns."""
+    """Names of columns of `series`. A row of this table counts calls with any value of these columns. The columns are
+    therefore "" in the row's series.
+    """
 
     @property
     def lacking(self) -> str:

@@ -36,8 +36,8 @@ _REASONING_FIELDS: Final = {
     "reasoning_config": {"reasoning_config"},
     "reasoningConfig": {"nova"},
 }
-"""Fields of additionalModelRequestFields that ask for thinking. Each field has some values of `Caps.reasoning`: only
-models with one of these values accept the field.
+"""Fields of additionalModelRequestFields that ask for thinking. A field maps to values of `Caps.reasoning`. Only models
+that have one of these values accept the field.
 
 Source: agentgateway#3442.
 """

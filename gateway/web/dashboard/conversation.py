@@ -157,9 +157,8 @@ def _whole(flag: Plugin, event: Event, role: str) -> Iterator[Turn]:
 
 
 def _tool(event: Event, place: Place) -> str:
-    """Return the name of the called tool, if the text at `place` is the arguments of a tool call.
-
-    Return "" for any other text, and if the object that has the arguments has no name.
+    """Return the name of the called tool if the text at `place` is the arguments of a tool call that has a name.
+    Return "" in all other cases.
     """
     if place.kind != "arguments":
         return ""

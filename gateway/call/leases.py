@@ -53,6 +53,10 @@ RECALL_SECONDS: Final = (0.02, 0.08)
 The bank may have refused the request because other gateways hold parts of the balance. In a pause, they give back what
 they do not need.
 """
+REFUSALS: Final = 8
+"""Number of refusals by the quota bank after which a call is refused. A call may be refused an amount of one bucket and
+be granted an amount of the next bucket of the chain.
+"""
 RESERVE_SECONDS: Final = 5.0
 """Maximum number of seconds for which a call asks the quota bank again for amounts that the bank grants.
 
@@ -103,10 +107,10 @@ class Leases(BankRounds):
             return attempt()
         except Exceeded as exceeded:
             refusal = exceeded
-        until = self._slices.clock() + RESERVE_SECONDS
+        until, refusals = self._slices.clock() + RESERVE_SECONDS, 0
         with ExitStack() as kept:
-            while refusal.short is not None and self._slices.clock() < until:
-                await self._obtain(refusal.rule.kind, refusal.short, kept)
+            while refusal.short is not None and refusals < REFUSALS and self._slices.clock() < until:
+                refusals += not await self._obtain(refusal.rule.kind, refusal.short, kept)
                 try:
                     return attempt()
                 except Exceeded as exceeded:
@@ -196,9 +200,9 @@ class Leases(BankRounds):
                 self.free_workers(key)
             self._returns.came(key)
 
-    async def _obtain(self, kind: Kind, short: Short, kept: ExitStack) -> None:
+    async def _obtain(self, kind: Kind, short: Short, kept: ExitStack) -> bool:
         """Ask the quota bank for the amount that a call lacks in one bucket (`short`). If the bank refuses, repeat the
-        request after pauses.
+        request after pauses. Return whether the bank has granted the amount.
 
         Until `kept` is closed, granted amounts are not given back, so that the call can reserve them. `kept` is closed
         before each pause, because other processes may be waiting for these amounts.
@@ -220,6 +224,7 @@ class Leases(BankRounds):
                         await freed.wait()
         if answer is not None and answer.away:
             raise _unknown(key, answer.away)
+        return answer is not None and not answer.is_refused
 
     @contextmanager
     def _asking(self, key: Bucket, want: Want) -> Iterator[asyncio.Future[Answer | None]]:

@@ -325,6 +325,21 @@ async def test_a_call_is_served_although_others_take_what_it_was_granted(opened)
     assert len(taken) == 20
 
 
+async def test_an_empty_bucket_is_asked_for_a_few_times_only(opened, memory):
+    """Check that calls are refused after a few requests to the bank, although the bucket refills at every moment."""
+    gateway = await opened()
+    rule = Rule("all", 100 * 10**9, amount=100 * 10**9, period=86400 * 10**9)
+    held = await gateway.reserve(rule.capacity, rule)
+    spent = rule.capacity + 10**7
+    gateway.quotas.charge(held, [(Bucket("money", "all"),)], Settlement(money=spent))
+    memory.record("a", {"all": spent}, monotonic_ns())
+    before = memory.requests
+    for _ in range(3):
+        with pytest.raises(Exceeded):
+            await gateway.reserve(10**6, rule)
+    assert memory.requests - before < 30
+
+
 async def test_what_a_worker_was_granted_is_not_given_back_before_it_is_lent(opened):
     gateway = await opened()
     await gateway.reserve(1)

@@ -78,7 +78,7 @@ class _PlainBody(Members):
     def __init__(self, body: bytes) -> None:
         self.body = self.shortened = body
         self.has_halves = False
-        self._mentioned = {}
+        self._mentioned, self._may_hide_names = {}, None
         self._spans, self._short = {}, None
 
 

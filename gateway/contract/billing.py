@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from gateway.contract.lazy_body import LazyBody
 
@@ -97,6 +97,7 @@ class AddedTokens(NamedTuple):
 BilledPart = File | Search | Fee | Answers | AddedTokens
 BilledParts = Callable[[Mapping[str, Any]], Iterable[BilledPart]]
 """A function that gets a decoded request body, and yields the parts of the body that are not billed as text."""
+F = TypeVar("F", bound=BilledParts)
 Read = Callable[[Any], Iterable[File]]
 
 TOOL_INSTRUCTIONS: Final = AddedTokens(usual=0, most=1_000)
@@ -119,6 +120,35 @@ _NESTED: Final = (list, dict)
 
 def _inner_content(block: Mapping[str, Any]) -> Iterable[Any]:
     return (block.get("content"),)
+
+
+def lazy(function: F) -> F:
+    """Mark a hook `billed_parts` that does not need a `dict`. Use this as a decorator.
+
+    The hook then gets a read-only mapping, which decodes each value of the body when the value is first read. So a
+    conversation without files is not decoded: `FileForms.files` searches its text for the types and keys of files.
+
+    The hook must read the body only by `body[...]`, `body.get(...)` and `in`. The function `inner` of its `FileForms`
+    must return values of the body itself, and not values that it has made. `plugins check` compares the results with
+    those for a `dict`.
+
+    >>> @billing.lazy
+    ... def billed_parts(body):
+    ...     yield from billing.COMMON.files(body)
+    >>> billing.is_lazy(billed_parts)
+    True
+    """
+    vars(function)["is_lazy"] = True
+    return function
+
+
+def is_lazy(function: Any) -> bool:
+    """Return whether a hook `billed_parts` was marked by `lazy`.
+
+    >>> billing.is_lazy(billing.common_parts), billing.is_lazy(print)
+    (True, False)
+    """
+    return getattr(function, "is_lazy", False) is True
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +201,7 @@ class FileForms:
         return not kinds.isdisjoint(self.types) or any(b'"%b"' % member.encode() in text for member in self.members)
 
 
+@lazy
 def common_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield the files of a body, as most APIs write them (`COMMON`). Yield `TOOL_INSTRUCTIONS` if the body has tools.
 

@@ -148,9 +148,8 @@ class Flag(FlagFacts, Protocol):
     def billed_parts(self) -> BilledParts:
         """A function that yields the parts of a decoded body that are not billed as text, such as images.
 
-        The function gets a read-only mapping, which decodes each value of the body when the value is first read. Quotas
-        use these parts to reserve the possible cost of a call (`billing.py`). A large body is read in a worker process.
-        The default function finds files as most APIs write them (`billing.common_parts`).
+        Quotas use these parts to reserve the possible cost of a call (`billing.py`). A large body is read in a worker
+        process. The default function finds files as most APIs write them (`billing.common_parts`).
 
         >>> def billed_parts(body):
         ...     for picture in body.get("pictures", ()):

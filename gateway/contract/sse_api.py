@@ -131,10 +131,23 @@ class SseDecoder:
             yield self._event(frame)
 
     def close(self) -> Iterator[Event]:
-        if self.framing and (frame := self.framing.rest()) is not None and self._is_complete(frame):
-            yield self._event(frame)
+        yield from self._last_events()
         if not self.done:
             raise self._truncated()
+
+    def _last_events(self) -> list[Event]:
+        """Return the event of the stream's last frame if its payload is complete. A fault in this frame does not fail a
+        stream that was complete before.
+        """
+        was_done, was_over = self.done, self._over
+        try:
+            frame = self.framing.rest() if self.framing else None
+            return [self._event(frame)] if frame is not None and self._is_complete(frame) else []
+        except (BadFrame, UpstreamFailed):
+            if not was_done:
+                raise
+            self._over = was_over
+            return []
 
     def whole(self, body: bytes) -> bytes:
         return body
@@ -150,6 +163,7 @@ class SseDecoder:
         if kind and not self._over:
             self._begun, self._start = True, b""
             if self._failure and (problem := self._failure(event)):
+                self._over = self.done
                 raise UpstreamFailed(problem, frame.raw + self._end)
             if self._is_last(event):
                 self.done = self._over = True

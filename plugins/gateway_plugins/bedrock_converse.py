@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import json_api
+from gateway.contract import billing, json_api
 from gateway.contract.billing import BilledPart
 from gateway.contract.errors import BadFrame, Problem, Truncated
 from gateway.contract.flag import (
@@ -85,6 +85,7 @@ error = runtime_api.error
 reply_headers = runtime_api.reply_headers
 
 
+@billing.lazy
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield the parts of a request that are not billed as text: images, and Anthropic's tools in
     `additionalModelRequestFields`.

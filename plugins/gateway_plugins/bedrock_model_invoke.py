@@ -199,6 +199,7 @@ def decoder(request: ClientRequest, target: Target, head: Head) -> Decoder:
     return InvokeDecoder(request.operation, target.dialect, opaque_facts.counts_of_headers(head.headers))
 
 
+@billing.lazy
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     """Yield the parts of a body that are not billed as text, such as images.
 

@@ -340,6 +340,19 @@ async def test_an_empty_bucket_is_asked_for_a_few_times_only(opened, memory):
     assert memory.requests - before < 30
 
 
+async def test_the_overdraft_bucket_is_asked_after_a_refilling_one(opened, memory):
+    gateway = await opened()
+    day = 86400 * 10**9
+    own = Rule("own", 100 * 10**9, amount=100 * 10**9, period=day)
+    team = Rule("team", 100 * 10**9, amount=100 * 10**9, period=day)
+    held = await gateway.reserve(own.capacity, own)
+    spent = own.capacity + 10**7
+    gateway.quotas.charge(held, [(Bucket("money", "own"),)], Settlement(money=spent))
+    memory.record("a", {"own": spent}, monotonic_ns())
+    claims = [Claim("own", own, 10**6, (("team", team),))]
+    assert await gateway.leases.reserve(partial(gateway.quotas.reserve, claims))
+
+
 async def test_what_a_worker_was_granted_is_not_given_back_before_it_is_lent(opened):
     gateway = await opened()
     await gateway.reserve(1)

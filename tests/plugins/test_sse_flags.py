@@ -279,6 +279,24 @@ def test_usage_after_done_is_counted_but_not_shown(missing):
     assert b"".join(event.raw for event in events) == FINISH + DONE
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [b'data: {"error":{"message":"shutting down"}}', b'data: {"message":"bye"}\n', b": x\n" * 30_000],
+)
+def test_a_tail_without_a_blank_line_fails_no_complete_chat(rest):
+    stream = CONTENT + FINISH + USAGE
+    events = decode(openai_chat, ask(openai_chat, ASKED), stream + rest)
+    assert b"".join(event.raw for event in events) == stream + DONE
+
+
+def test_what_follows_an_error_after_the_usage_is_not_shown():
+    decoder = openai_chat.decoder(ask(openai_chat, ASKED), target(openai_chat), HEAD)
+    error = b'data: {"error":{"message":"shutting down"}}\n\n'
+    with pytest.raises(UpstreamFailed):
+        list(decoder.feed(CONTENT + FINISH + USAGE + error + CONTENT))
+    assert CONTENT not in b"".join(event.raw for event in decoder.close())
+
+
 @pytest.mark.parametrize("flag", [openai_chat, anthropic_messages])
 @pytest.mark.parametrize("rest", [b"data: {", b'event: error\ndata: {"error":{"message":"late"}}\n\n'])
 def test_bytes_after_the_terminal_event_fail_no_reply(flag, rest):

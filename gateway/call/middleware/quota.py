@@ -8,6 +8,7 @@ tells the client how long to wait. The reservation is replaced by the actual cha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -16,6 +17,7 @@ from gateway.call.chain import Call, Next
 from gateway.call.keeper import Keeper
 from gateway.call.responses import Response
 from gateway.call.settlement import problem_for, reserve
+from gateway.contract.billing import is_lazy
 from gateway.contract.errors import QUOTA, Problem, Refused
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.bucket_chains import Exceeded
@@ -38,8 +40,9 @@ class Quota:
         """
         call.output_limit = call.flag.limit(call.request)
         if call.access.metered:
-            top, billed_parts = call.request.top, call.flag.hooks["billed_parts"].as_list
-            size = await self.pool.run(measured_bytes(top), NO_DROP, measure, top, billed_parts)
+            top, hook = call.request.top, call.flag.hooks["billed_parts"]
+            measuring = partial(measure, is_lazy=is_lazy(hook.function))
+            size = await self.pool.run(measured_bytes(top), NO_DROP, measuring, top, hook.as_list)
             size = _with_cache(call, size)
             try:
                 if self.keeper.is_immediate:

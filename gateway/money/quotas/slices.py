@@ -36,6 +36,12 @@ HELD_SECONDS: Final = 0.1
 
 It is shorter, because these gateways may soon give parts of their slices back.
 """
+LEAST_DRY_SECONDS: Final = 0.005
+"""Minimum number of seconds for which a gateway does not ask the quota bank for more of a bucket, after the bank has
+refused a call.
+
+It applies to buckets that refill by tiny amounts at every moment. In this time, the next bucket of the chain is asked.
+"""
 SCARCE_SECONDS: Final = 2.0
 """Seconds for which a gateway requests nothing for later calls, after the quota bank has refused a call. Only the
 amounts that waiting calls need are requested.
@@ -165,7 +171,7 @@ class Slices:
         if answer.is_refused and not answer.away:
             wait = bucket.reaches(bucket.balance + 1)
             most = HELD_SECONDS if answer.elsewhere else DRY_SECONDS
-            bucket.dry_until = now + (most if wait is None else min(most, wait / SECOND))
+            bucket.dry_until = now + (most if wait is None else min(most, max(LEAST_DRY_SECONDS, wait / SECOND)))
             bucket.scarce_until = now + SCARCE_SECONDS
         elif ask.needs:
             bucket.dry_until = 0.0

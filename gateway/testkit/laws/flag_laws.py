@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from random import Random
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.contract.billing import is_lazy
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import BadFrame, PluginFailed, Problem, Refused, Truncated, UpstreamFailed
 from gateway.contract.flag import Event, Facts, Head, StepResponse
@@ -319,10 +321,10 @@ def odd_requests_have_billed_parts(subject: FlagSubject) -> None:
             except orjson.JSONDecodeError:
                 continue
             try:
-                if isinstance(decoded, dict):
-                    billed_parts.as_list(decoded)
+                found = billed_parts.as_list(decoded) if isinstance(decoded, dict) else []
                 with suppress(Refused):  # a key that occurs twice
-                    billed_parts.as_list(LazyBody(Members(body)))
+                    lazily = billed_parts.as_list(LazyBody(Members(body))) if is_lazy(billed_parts.function) else found
+                    require(Counter(lazily) == Counter(found), f"{lazily!r} lazily, and {found!r} from a dict", damage)
             except PluginFailed as failed:
                 raise Broken(reason_of(failed), name_of(exchange), damage) from None
 

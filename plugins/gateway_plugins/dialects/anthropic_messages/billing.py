@@ -10,6 +10,7 @@ from gateway.contract.billing import SEARCHES, TOOL_INSTRUCTIONS, BilledPart, Se
 from gateway_plugins.shared.lenient import positive
 
 
+@billing.lazy
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     yield from billing.COMMON.files(body)
     yield from of_tools(body)

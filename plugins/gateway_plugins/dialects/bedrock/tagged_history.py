@@ -88,8 +88,8 @@ def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: st
 
 
 def _may_be_tagged(top: Members, inside: str) -> bool:
-    if inside == _THINKING_BLOCKS:
-        return top.may_hide_names() or top.mentions(inside.encode())
+    if inside == _THINKING_BLOCKS and (top.mentions(inside.encode()) or not top.may_hide_names()):
+        return top.mentions(inside.encode())
     # a tag is at the beginning of a string, so it is never in the part that `shortened` leaves out
     return any(map(top.mentions, MARKS))
 

@@ -46,6 +46,7 @@ FORMS: Final = FileForms(
 )
 
 
+@billing.lazy
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     yield from FORMS.files(body)
     yield from of_tools(body)

@@ -34,6 +34,7 @@ FORMS: Final = FileForms(
 )
 
 
+@billing.lazy
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     yield from FORMS.files(body)
     config = mapping(body.get("generationConfig") or body.get("generation_config"))

@@ -47,6 +47,7 @@ FORMS: Final = FileForms(
 )
 
 
+@billing.lazy
 def billed_parts(body: Mapping[str, Any]) -> Iterator[BilledPart]:
     yield from FORMS.files(body)
     if any(body.get(name) for name in _STORED):

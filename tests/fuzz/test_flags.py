@@ -84,7 +84,7 @@ def check_request(flag, body, *, stream=False):
     with suppress(Refused):
         request = flag.parse(request_of(flag, body, stream=stream))
         assert Sessions(b"k" * 32).id_of(request, "alice@example.com", "agent", flag)
-        assert estimate(request, flag.limit(request), [1000], measure(request.top.body, flag.billed_parts)).tokens >= 0
+        assert estimate(request, flag.limit(request), [1000], measure(request.top, flag.billed_parts)).tokens >= 0
         built = flag.build(stepped(flag, request), target_of(flag.name), dropped)
         assert isinstance(json.loads(built.body), dict)
 
